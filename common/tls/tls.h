@@ -1,0 +1,99 @@
+/* TLS sessions without sockets (RFC 7590, RFC 9325): bytes in, bytes out. Owns OpenSSL.
+ *
+ * A session has no buffers of its own beyond OpenSSL's: tls_feed reads from the caller's received bytes and
+ * appends plain text and outgoing records to the caller's buffers. */
+#ifndef JACKDAW_TLS_TLS_H
+#define JACKDAW_TLS_TLS_H
+
+#include "common/base/buf.h"
+
+struct tls_ctx; /* certificates, tickets, policy; shared by all sessions */
+struct tls;     /* one session */
+
+enum tls_status {
+    TLS_HANDSHAKING, /* more bytes needed */
+    TLS_OPEN,        /* handshake done; data flows */
+    TLS_CLOSED,      /* the peer has sent close_notify */
+    TLS_FAILED       /* tls_error says why; send what is in `out` (the alert) and close the socket */
+};
+
+struct tls_config {
+    const char *alpn;         /* "xmpp-client" or "xmpp-server"; NULL = none */
+    bool request_client_cert; /* s2s: ask, but leave the verdict to the caller */
+    bool allow_tls12;         /* else 1.3 only */
+    const char *trust_file;   /* PEM bundle for verification; NULL = the system's */
+};
+
+/* A new context without certificates. NULL with *error set (caller frees) when OpenSSL refuses. */
+struct tls_ctx *tls_ctx_new(const struct tls_config *config, char **error);
+void tls_ctx_free(struct tls_ctx *ctx);
+
+/* Loads (or on a reload replaces) the certificate chain and key of a domain, PEM files; several calls give
+ * one domain an ECDSA and an RSA pair. domain NULL = the default for unknown or missing SNI. Sessions that
+ * stand keep the old one. False with *error set (caller frees; names the file), and the old certificate stays
+ * in force. */
+bool tls_ctx_add_cert(struct tls_ctx *ctx, const char *domain, const char *cert_file, const char *key_file,
+                      char **error);
+
+/* When the certificate of a domain (NULL = default) runs out, ms since 1970; 0 when there is none. */
+uint64_t tls_ctx_cert_expiry_ms(const struct tls_ctx *ctx, const char *domain);
+
+#define TLS_TICKET_KEY_BYTES 80
+/* Sets the session-ticket keys shared by all nodes: the first encrypts, all decrypt. Each is name 16, AES key
+ * 32, HMAC key 32. Without a call tickets are off. */
+void tls_ctx_set_ticket_keys(struct tls_ctx *ctx, const uint8_t (*keys)[TLS_TICKET_KEY_BYTES],
+                             unsigned count);
+
+/* A new server session / client session (server_name: SNI and the name verified). The context must outlive
+ * it. */
+struct tls *tls_accept(struct tls_ctx *ctx);
+struct tls *tls_connect(struct tls_ctx *ctx, const char *server_name);
+void tls_free(struct tls *t);
+
+/* For STARTTLS: the certificate by the stream's `to` when the client sends no SNI. Before the first tls_feed.
+ */
+void tls_prefer_domain(struct tls *t, const char *domain);
+
+/* Takes received bytes (all of them; in.n may be 0 to start a client handshake), appends decrypted bytes to
+ * *plain and records to send to *out. After TLS_FAILED or TLS_CLOSED no further plain text comes. */
+enum tls_status tls_feed(struct tls *t, struct span in, struct buf *plain, struct buf *out);
+
+/* Encrypts all of plain, appending records to *out. Only in TLS_OPEN. False on a failure (tls_error). */
+bool tls_write(struct tls *t, struct span plain, struct buf *out);
+
+/* Appends close_notify to *out. */
+void tls_close(struct tls *t, struct buf *out);
+
+/* The last failure as one line, static until the next call. */
+const char *tls_error(const struct tls *t);
+
+/* What was negotiated, for logs and users (RFC 7590 §3.6): version ("TLSv1.3"), cipher, SNI (NULL = none),
+ * ALPN (NULL = none), resumed. Borrowed from the session. */
+struct tls_info {
+    const char *version;
+    const char *cipher;
+    const char *sni;
+    const char *alpn;
+    bool resumed;
+};
+void tls_get_info(const struct tls *t, struct tls_info *out);
+
+enum tls_binding { TLS_BINDING_EXPORTER, TLS_BINDING_SERVER_END_POINT };
+/* Appends channel-binding data: tls-exporter (RFC 9266; TLS 1.3, or 1.2 with extended master secret) or
+ * tls-server-end-point (RFC 5929 §4). False when it is not available. */
+bool tls_get_binding(const struct tls *t, enum tls_binding kind, struct buf *out);
+
+/* The peer's certificate, for s2s and EXTERNAL. verified: the chain leads to the trust file and is in date;
+ * names are checked by tls_peer_matches. False when the peer has sent none. */
+struct tls_peer {
+    bool verified;
+    const char *why_not; /* borrowed; NULL when verified */
+    uint64_t expires_ms; /* ms since 1970 */
+};
+bool tls_get_peer(struct tls *t, struct tls_peer *out);
+
+/* True when the peer's certificate names the domain: dNSName (with wildcard), SRVName of service
+ * ("xmpp-server"), XmppAddr; never the CN (RFC 6120 §13.7.1.2, RFC 9525). */
+bool tls_peer_matches(struct tls *t, const char *domain, const char *service);
+
+#endif
