@@ -1,0 +1,57 @@
+/* Redis (>= 7) without waiting: commands go out pipelined once per turn, replies come back as callbacks. Owns
+ * hiredis. Redis Cluster and Sentinel fit behind this header: every command names the key that decides where
+ * it goes. */
+#ifndef JACKDAW_REDIS_REDIS_H
+#define JACKDAW_REDIS_REDIS_H
+
+#include "common/base/buf.h"
+
+struct ring;
+struct redis;
+
+enum redis_kind { REDIS_KIND_NIL, REDIS_KIND_TEXT, REDIS_KIND_NUMBER, REDIS_KIND_LIST, REDIS_KIND_ERROR };
+
+/* A reply, borrowed for the callback. Status and bulk replies are TEXT. Items of a LIST follow as an array.
+ */
+struct redis_reply {
+    enum redis_kind kind;
+    struct span text; /* TEXT, ERROR */
+    int64_t number;   /* NUMBER */
+    const struct redis_reply *items;
+    size_t count;
+};
+
+/* Called exactly once per command. reply NULL: no answer (connection lost, deadline, never connected): the
+ * command may or may not have been done. */
+typedef void redis_fn(void *ctx, const struct redis_reply *reply);
+
+struct redis_config {
+    const char *url; /* redis://[:PASSWORD@]HOST:PORT[/DB] or unix:///PATH */
+    unsigned timeout_ms;
+};
+
+/* Connects, and again with back-off for ever; loads the functions of functions.lua at every connect. state is
+ * called when Redis begins (after the functions are loaded) or ceases to answer; the first call says true.
+ * NULL with *error set (caller frees) when the URL is not one. */
+struct redis *redis_new(struct ring *ring, const struct redis_config *config,
+                        void (*state)(void *ctx, bool up), void *ctx, char **error);
+void redis_free(struct redis *r);
+
+/* True while commands can be expected to be answered. */
+bool redis_is_up(const struct redis *r);
+
+/* Sends a command of argc arguments (copied). key decides the node in a cluster; empty = any. fn may be NULL.
+ * While Redis is away fn is called with NULL in the next turn, never from inside this call. */
+void redis_command(struct redis *r, struct span key, unsigned argc, const struct span *argv, redis_fn *fn,
+                   void *ctx);
+
+/* The same from literals and spans: redis_send(r, key, fn, ctx, SPAN("GET"), key). */
+#define redis_send(r, key, fn, ctx, ...)                                                  \
+    redis_command((r), (key), sizeof((struct span[]){__VA_ARGS__}) / sizeof(struct span), \
+                  (struct span[]){__VA_ARGS__}, (fn), (ctx))
+
+/* Makes callbacks for ctx silent: fn is not called any more for commands in flight. For owners that die
+ * early. */
+void redis_forget(struct redis *r, void *ctx);
+
+#endif
