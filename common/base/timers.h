@@ -12,10 +12,14 @@ struct timer {
     void (*fire)(struct timer *t, uint64_t now_ms);
 };
 
+/* Zero-initialise. */
 struct timers {
     struct timer **heap;
+    struct timer **due; /* being fired by timers_run */
     uint32_t count;
     uint32_t cap;
+    uint32_t due_count;
+    uint32_t due_cap;
 };
 
 /* Sets (or moves) a timer; fire must be set before by the owner. */
@@ -34,7 +38,7 @@ static inline bool timer_is_set(const struct timer *t)
 uint64_t timers_next(const struct timers *q);
 
 /* Fires every timer due at now_ms, earliest first, each cleared before its fire() runs; timers set by a
- * fire() to a time already due wait for the next call. Returns how many fired. */
+ * fire() to a time already due wait for the next call. Returns how many fired. Not from inside a fire(). */
 unsigned timers_run(struct timers *q, uint64_t now_ms);
 
 /* Frees the queue's memory; no timer may be set any more. */
