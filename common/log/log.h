@@ -22,8 +22,13 @@ bool log_wants(enum log_level level);
 /* Writes one line. zone names the room ("c2s", "bus"). Control characters in the message are escaped as \xHH,
  * so that foreign text cannot forge lines. A line that repeats (same format string) more than 20 times in a
  * second is counted instead and reported as "suppressed" with the count when the second is over or at the
- * next line. */
+ * next line. Debug and trace lines are never suppressed. errno is kept. Any thread. zone and format must be
+ * literals or live as long as the process. */
 void log_line(enum log_level level, const char *zone, const char *format, ...) PRINTF_LIKE(3, 4);
+
+/* Reports suppressed lines whose second is over, or all of them (at exit). The main thread does so once a
+ * second. */
+void log_flush(bool all);
 
 #define log_error(zone, ...) log_line(LOG_LEVEL_ERROR, zone, __VA_ARGS__)
 #define log_warn(zone, ...)  log_line(LOG_LEVEL_WARN, zone, __VA_ARGS__)

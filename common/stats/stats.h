@@ -79,7 +79,8 @@ void stat_observe(struct stat_histogram *h, uint64_t us);
 /* Calls every gauge's read(); the main thread does so once a second. */
 void stat_refresh(void);
 
-/* Appends everything as Prometheus text exposition format 0.0.4 / as one JSON object. Any thread. */
+/* Appends everything as Prometheus text exposition format 0.0.4 (histograms in seconds), or as one JSON
+ * object with one member per metric, `name{labels}`. Any thread. */
 void stat_write_prometheus(struct buf *out);
 void stat_write_json(struct buf *out);
 
