@@ -1,0 +1,35 @@
+/* Namespaces, one name each. */
+#ifndef JACKDAW_STANZA_NS_H
+#define JACKDAW_STANZA_NS_H
+
+#define NS_CLIENT           "jabber:client"
+#define NS_SERVER           "jabber:server"
+#define NS_COMPONENT        "jabber:component:accept"
+#define NS_STREAM           "http://etherx.jabber.org/streams"
+#define NS_STREAM_ERRORS    "urn:ietf:params:xml:ns:xmpp-streams"
+#define NS_STANZA_ERRORS    "urn:ietf:params:xml:ns:xmpp-stanzas"
+#define NS_TLS              "urn:ietf:params:xml:ns:xmpp-tls"
+#define NS_SASL             "urn:ietf:params:xml:ns:xmpp-sasl"
+#define NS_BIND             "urn:ietf:params:xml:ns:xmpp-bind"
+#define NS_SESSION          "urn:ietf:params:xml:ns:xmpp-session"
+#define NS_SM               "urn:xmpp:sm:3"
+#define NS_ROSTER           "jabber:iq:roster"
+#define NS_ROSTERVER        "urn:xmpp:features:rosterver"
+#define NS_PREAPPROVAL      "urn:xmpp:features:pre-approval"
+#define NS_REGISTER         "jabber:iq:register"
+#define NS_REGISTER_FEATURE "http://jabber.org/features/iq-register"
+#define NS_DISCO_INFO       "http://jabber.org/protocol/disco#info"
+#define NS_DISCO_ITEMS      "http://jabber.org/protocol/disco#items"
+#define NS_PING             "urn:xmpp:ping"
+#define NS_VERSION          "jabber:iq:version"
+#define NS_TIME             "urn:xmpp:time"
+#define NS_LAST             "jabber:iq:last"
+#define NS_VCARD            "vcard-temp"
+#define NS_DELAY            "urn:xmpp:delay"
+#define NS_LIMITS           "urn:xmpp:stream-limits:0"
+#define NS_DIALBACK         "jabber:server:dialback"
+#define NS_BINDING_TYPES    "urn:xmpp:sasl-cb:0"
+#define NS_CARBONS          "urn:xmpp:carbons:2"
+#define NS_HINTS            "urn:xmpp:hints"
+
+#endif

@@ -1,0 +1,114 @@
+/* An XMPP stream without a socket (RFC 6120 §4): plain bytes in, events out; it writes headers, errors and
+ * the end. Both sides, client and server namespaces. It knows nothing of features, TLS or SASL: its owner
+ * decides and restarts it. */
+#ifndef JACKDAW_STREAM_STREAM_H
+#define JACKDAW_STREAM_STREAM_H
+
+#include "common/base/buf.h"
+#include "common/xml/xml.h"
+
+/* The 25 conditions of RFC 6120 §4.9.3. */
+enum stream_error {
+    STREAM_E_BAD_FORMAT,
+    STREAM_E_BAD_NAMESPACE_PREFIX,
+    STREAM_E_CONFLICT,
+    STREAM_E_CONNECTION_TIMEOUT,
+    STREAM_E_HOST_GONE,
+    STREAM_E_HOST_UNKNOWN,
+    STREAM_E_IMPROPER_ADDRESSING,
+    STREAM_E_INTERNAL_SERVER_ERROR,
+    STREAM_E_INVALID_FROM,
+    STREAM_E_INVALID_NAMESPACE,
+    STREAM_E_INVALID_XML,
+    STREAM_E_NOT_AUTHORIZED,
+    STREAM_E_NOT_WELL_FORMED,
+    STREAM_E_POLICY_VIOLATION,
+    STREAM_E_REMOTE_CONNECTION_FAILED,
+    STREAM_E_RESET,
+    STREAM_E_RESOURCE_CONSTRAINT,
+    STREAM_E_RESTRICTED_XML,
+    STREAM_E_SEE_OTHER_HOST,
+    STREAM_E_SYSTEM_SHUTDOWN,
+    STREAM_E_UNDEFINED_CONDITION,
+    STREAM_E_UNSUPPORTED_ENCODING,
+    STREAM_E_UNSUPPORTED_FEATURE,
+    STREAM_E_UNSUPPORTED_STANZA_TYPE,
+    STREAM_E_UNSUPPORTED_VERSION,
+    STREAM_E_COUNT
+};
+
+enum stream_event_kind {
+    STREAM_MORE,    /* all input is consumed */
+    STREAM_OPENED,  /* the peer's header; the owner answers with stream_open (receiving side) */
+    STREAM_ELEMENT, /* one first-level element */
+    STREAM_CLOSED,  /* </stream:stream> */
+    STREAM_FAILED   /* the peer broke a rule: the owner calls stream_fail(error) and closes */
+};
+
+struct stream_event {
+    enum stream_event_kind kind;
+    enum stream_error error; /* FAILED */
+    struct span raw;         /* ELEMENT: its bytes */
+    const struct xml_element
+        *element; /* OPENED, ELEMENT; valid until the next stream_next on any stream of the process */
+};
+
+enum stream_side { STREAM_RECEIVING, STREAM_INITIATING };
+
+/* Everything that streams of one kind share; one per process and namespace. */
+struct stream_kind {
+    const char *content_ns; /* "jabber:client", "jabber:server", "jabber:component:accept" */
+    struct xml_limits limits;
+    struct xml_parser *parser; /* for content_ns */
+};
+
+/* A stream: a few dozen bytes while idle; `partial` holds an incomplete element only. */
+struct stream {
+    const struct stream_kind *kind;
+    struct xml_framer framer;
+    struct buf partial;
+    uint8_t side;
+    bool header_seen; /* the peer's */
+    bool header_sent; /* ours */
+    bool failed;
+    bool closed_sent;
+    bool prefix_ok;
+    uint8_t version; /* the peer's major version; 0 = none (pre-1.0) */
+};
+
+/* Prepares a stream (embedded in its owner) / makes it expect a new header, after TLS and SASL (RFC 6120
+ * §4.3.3): bytes of the old stream that were not yet consumed are dropped. */
+void stream_init(struct stream *s, const struct stream_kind *kind, enum stream_side side);
+void stream_restart(struct stream *s);
+void stream_free(struct stream *s);
+
+/* Takes the next event from *in (consumed bytes are cut from its front; an incomplete element is kept
+ * inside). Call until STREAM_MORE. What the event borrows is valid until the next call. After a restart the
+ * owner must drop what is left of *in when the step demands it (after <proceed/>: RFC 6120 §5.4.3.3). */
+struct stream_event stream_next(struct stream *s, struct span *in);
+
+struct stream_header {
+    struct span from, to, id, lang; /* n 0 = left out */
+    bool version;                   /* version='1.0' */
+};
+
+/* Appends our header, with the XML declaration. */
+void stream_open(struct stream *s, const struct stream_header *header, struct buf *out);
+
+/* Appends a stream error, preceded by our header when it has not been sent (RFC 6120 §4.9.1.2), followed by
+ * </stream:stream>. text and app (an application-specific element, raw) may be NULL. Once only; later calls
+ * do nothing. */
+void stream_fail(struct stream *s, const struct stream_header *header, enum stream_error error,
+                 const char *text, const char *app, struct buf *out);
+
+/* Appends </stream:stream> once (a header before it when none was sent). */
+void stream_close(struct stream *s, struct buf *out);
+
+/* "not-well-formed" and the like; and back (an unknown name gives undefined-condition, RFC 6120 §4.9.3). */
+const char *stream_error_name(enum stream_error error);
+enum stream_error stream_error_parse(struct span name);
+
+/* The stream error for a refused piece of XML. */
+enum stream_error stream_error_of_xml(enum xml_error error);
+
+#endif
