@@ -24,9 +24,10 @@ struct conf {
 #undef OPTION
 };
 
+/* The values of delivery.durability, in the order of its choices. */
 enum conf_durability { CONF_DURABILITY_REDIS, CONF_DURABILITY_MEMORY };
 
-/* A configuration with every default. Never NULL; conf_free releases it. */
+/* A configuration with every default. Never NULL; conf_free releases it (NULL is allowed). */
 struct conf *conf_new(void);
 void conf_free(struct conf *c);
 
@@ -34,10 +35,13 @@ void conf_free(struct conf *c);
  * is allowed"); the values that were right are set all the same. */
 bool conf_load(struct conf *c, const char *file, struct buf *errors);
 
+/* The same from text; name stands for FILE in the messages. */
+bool conf_load_text(struct conf *c, const char *text, const char *name, struct buf *errors);
+
 /* Sets one option from "section.name=value" (lists: a,b,c). False with the reason appended to *errors. */
 bool conf_set(struct conf *c, const char *assignment, struct buf *errors);
 
-/* Takes secrets from the environment (see the options' text). */
+/* Takes secrets from the environment: JACKDAW_REDIS_PASSWORD into redis.url, JACKDAW_BUS_CURVE_SECRET_KEY. */
 void conf_load_environment(struct conf *c);
 
 /* Appends a complete file: every option with its text, type, range; the values in force (comments out those
