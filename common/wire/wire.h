@@ -1,0 +1,147 @@
+/* The envelope: everything that processes say to each other. A pure codec, bounds-checked, tolerant of newer
+ * peers (unknown fields are skipped, unknown kinds reported). One frame = one struct wire_frame; common/bus
+ * carries frames in order.
+ *
+ * A session's life (c2s = connection manager, R = the home router of its bare JID):
+ *
+ *   c2s → R  OPEN     sid, from = bare JID, name = wanted resource or empty
+ *   R → c2s  OPENED   sid, to = full JID                         | REFUSED sid, num = enum stanza_error, text
+ *   c2s → R  STANZA   sid, n = inbound number (1, 2, 3 … per session, no gaps), stanza
+ *   R → c2s  HANDLED  pairs (sid, n): everything up to n is safe (promise 1); c2s may acknowledge it and
+ * forget its copy R → c2s  DELIVER  targets (sid, n = outbound number, to), raw: c2s writes raw to each
+ * session; a target's `to`, when not empty, is put in behind "<message"/"<presence"/"<iq" as a to attribute.
+ * Numbers count 1, 2, 3 … per session; c2s drops one that it has already had c2s → R  ACKED    pairs (sid,
+ * n): delivered up to outbound number n. With stream management: the client's <a/>. Without: the bytes were
+ * taken by the socket c2s → R  FLOW     sid, num = 1 hold back (the client reads slowly), 0 go on c2s → R
+ * ENABLE   sid, num = wanted resume seconds → R → c2s ENABLED sid, name = SM id, num = seconds granted (0 =
+ * no resumption). Both directions count for XEP-0198 from there: c2s remembers the numbers at that moment
+ *                     (inbound: of the last STANZA before ENABLE; outbound: carried in ENABLED.n)
+ *   c2s → R  CLOSED   sid, num = enum wire_close
+ *   R → c2s  KILL     sid, num = enum stream_error, text: end the stream with that error; no CLOSED is needed
+ *   c2s → R  RESUME   sid = a fresh one, from = bare JID, name = SM id, num = the client's h
+ *   R → c2s  RESUMED  sid = the fresh one, session = the old sid that is in force again, to = full JID, n =
+ * highest inbound number handled, num = h to tell the client; DELIVERs of what the client lacks follow |
+ * RESUME_FAILED sid, num = enum stanza_error (item-not-found), n = the session's last h (flag WIRE_HAS_H when
+ * known)
+ *
+ * A new epoch moves a slot to another router R2: c2s sends, per session of the slot,
+ *   c2s → R2 SYNC     sid, from = full JID, n = highest inbound number known HANDLED, num = highest outbound
+ * number had, flags WIRE_SM | WIRE_HELD; then again every STANZA that is not HANDLED, in order. R2 → c2s KILL
+ * when it knows of no such session and cannot take it over. A frame for a slot that the receiver does not own
+ * comes back as NOT_MINE (kind of what it was in num, sid, n, epoch = the receiver's): the sender waits for
+ * the newer epoch or sends again.
+ *
+ * Between routers, and to s2s: a stanza from one JID to another.
+ *   R → R'   ROUTE    token, sid + n = identity of the stanza at its origin (0 = made by a server, never sent
+ * twice), stanza, targets: when present, the bare JIDs (to) of the receiver's that each get the stanza
+ * (fan-out) R' → R   DONE     pairs (token, enum wire_done) s2s → R sends ROUTE for what comes from other
+ * servers, R → s2s for what goes there, with the same DONE. */
+#ifndef JACKDAW_WIRE_WIRE_H
+#define JACKDAW_WIRE_WIRE_H
+
+#include "common/stanza/stanza.h"
+
+enum wire_kind {
+    WIRE_NONE,
+    WIRE_OPEN,
+    WIRE_OPENED,
+    WIRE_REFUSED,
+    WIRE_STANZA,
+    WIRE_HANDLED,
+    WIRE_DELIVER,
+    WIRE_ACKED,
+    WIRE_FLOW,
+    WIRE_ENABLE,
+    WIRE_ENABLED,
+    WIRE_CLOSED,
+    WIRE_KILL,
+    WIRE_RESUME,
+    WIRE_RESUMED,
+    WIRE_RESUME_FAILED,
+    WIRE_SYNC,
+    WIRE_NOT_MINE,
+    WIRE_ROUTE,
+    WIRE_DONE,
+    WIRE_EPOCH,   /* epoch: the sender has seen this one; whoever has not renews at once */
+    WIRE_CONTROL, /* from jackdawctl: name = verb, text = its argument, n = request number */
+    WIRE_REPLY,   /* its answer: n = request number, num = 0 or an error, text = JSON */
+    WIRE_KIND_COUNT
+};
+
+enum wire_close { WIRE_CLOSE_CLEAN, WIRE_CLOSE_LOST };
+
+enum wire_done {
+    WIRE_DONE_TAKEN, /* stored, delivered, answered with an error, or dropped by a named rule: the origin may
+                        forget it */
+    WIRE_DONE_RETRY, /* not taken (the store is away, not the owner): keep it and send it again */
+};
+
+/* wire_frame.flags */
+#define WIRE_SM        0x0001u /* the session has stream management */
+#define WIRE_HELD      0x0002u /* the session's client reads slowly (FLOW 1 was the last) */
+#define WIRE_HAS_H     0x0004u
+#define WIRE_AGAIN     0x0008u /* sent before, to this or another receiver: compare with what was taken */
+#define WIRE_BROADCAST 0x0010u /* presence to subscribers: receivers check their rosters */
+#define WIRE_CONFIRM   0x0020u /* DELIVER: an ACKED is wanted (a mailbox entry waits for it) */
+
+#define WIRE_VERSION   1
+#define WIRE_MAX_BYTES (20u << 20)
+
+/* A frame. Spans are borrowed: on encoding from the caller, on decoding from the input. Everything that a
+ * kind does not use is zero. */
+struct wire_frame {
+    uint8_t kind;
+    uint16_t flags;
+    uint16_t slot;     /* of the JID whose owner should get it; 0xffff = none */
+    uint32_t epoch;    /* the sender's */
+    uint64_t trace[2]; /* follows a stanza over all hops */
+    uint64_t at_ms;    /* wall clock when the stanza was taken in */
+    uint64_t sid;
+    uint64_t session;
+    uint64_t n;
+    uint64_t num;
+    uint64_t token;
+    struct span from;
+    struct span to;
+    struct span name;
+    struct span text;
+    struct span raw;     /* DELIVER */
+    struct span targets; /* encoded list, see wire_target_add / _next */
+    struct span pairs;   /* encoded list, see wire_pair_add / _next */
+    bool has_stanza;
+    struct stanza stanza;
+};
+
+/* One target of a DELIVER (sid, n, to) or of a fan-out ROUTE (to). */
+struct wire_target {
+    uint64_t sid;
+    uint64_t n;
+    struct span to;
+};
+
+/* Appends a target or a pair to an encoded list. */
+void wire_target_add(struct buf *list, const struct wire_target *target);
+void wire_pair_add(struct buf *list, uint64_t a, uint64_t b);
+
+/* Takes the next one from the front of *list; false at the end or at a malformed rest (wire_decode has
+ * refused those). */
+bool wire_target_next(struct span *list, struct wire_target *out);
+bool wire_pair_next(struct span *list, uint64_t *a, uint64_t *b);
+
+/* Bytes that wire_encode will need at most. */
+size_t wire_size(const struct wire_frame *f);
+
+/* Writes the frame to out (wire_size bytes) and returns its true size. */
+size_t wire_encode(const struct wire_frame *f, char *out);
+
+/* The same, appended to a buffer. */
+void wire_add(struct buf *out, const struct wire_frame *f);
+
+/* Reads a frame. False when it is malformed (cut short, a list or stanza index out of bounds, an address that
+ * is none, another major version). Spans point into in. */
+bool wire_decode(struct span in, struct wire_frame *out);
+
+/* Kind's name for logs, "DELIVER". */
+const char *wire_kind_name(uint8_t kind);
+
+#endif
