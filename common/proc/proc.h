@@ -1,7 +1,9 @@
 /* The skeleton of every process: arguments, configuration, log, loop, bus, Redis, membership, signals, drain,
  * crash report, stats endpoint. A main() fills in a struct proc_role and calls proc_main.
  *
- *     jackdaw-ROLE --config FILE --name NAME [--set section.name=value]… */
+ *     jackdaw-ROLE [--config FILE] [--name NAME] [--set section.name=value]…
+ *     jackdaw-ROLE … --print-config      the configuration in force as a file, and end
+ *     jackdaw-ROLE --version | --help */
 #ifndef JACKDAW_PROC_PROC_H
 #define JACKDAW_PROC_PROC_H
 
@@ -32,6 +34,13 @@ struct proc_role {
     /* A link is up with a (new) incarnation / is gone for good (the incarnation died or left). */
     void (*peer_up)(void *self, struct bus_peer *peer);
     void (*peer_gone)(void *self, struct bus_peer *peer);
+
+    /* Below the link's window again after bus_ready said no. NULL = not wanted. */
+    void (*peer_room)(void *self, struct bus_peer *peer);
+
+    /* The own lease is lost (false: stop acting as an owner at once) or held again (true). NULL = not wanted.
+     */
+    void (*lease)(void *self, bool held);
 
     /* The membership has a new epoch. */
     void (*epoch)(void *self);
