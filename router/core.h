@@ -1,0 +1,100 @@
+/* The shard: everything a router knows and decides, without I/O. It is handed frames, store replies and the
+ * time, and hands back frames and store requests. main.c connects it to the bus, Redis and the membership;
+ * tests/sim to doubles.
+ *
+ * Layers inside the router, upper ones use lower ones only:
+ *   inbox      frames in → session and task operations
+ *   feature/…  one protocol feature each, behind feature.h
+ *   pipeline   a stanza's way through the phases
+ *   deliver    RFC 6121 §8.5: which sessions, mailbox or not
+ *   contacts   roster and subscription rules (RFC 6121 §2, §3, appendix A)
+ *   session    a client's session: numbers, what is not acknowledged yet, its record
+ *   route      stanzas to other JIDs: which shard, what is not confirmed yet
+ *   user       a bare JID owned here: claim, load, commit, eviction
+ *   core       this struct */
+#ifndef JACKDAW_ROUTER_CORE_H
+#define JACKDAW_ROUTER_CORE_H
+
+#include "common/base/list.h"
+#include "common/base/map.h"
+#include "common/base/rcbuf.h"
+#include "common/base/timers.h"
+#include "common/config/conf.h"
+#include "common/wire/wire.h"
+#include "router/store/store.h"
+
+struct user;
+struct session;
+struct task;
+struct feature;
+
+/* What the core needs from outside. */
+struct outside {
+    void *ctx;
+    /* Sends a frame to a node; frames to one node keep their order. False when no such node is linked. */
+    bool (*send)(void *ctx, const char *node, const struct wire_frame *frame);
+    /* The router that owns a slot now, NULL = nobody; the slot of a bare JID. */
+    const char *(*owner)(void *ctx, uint16_t slot);
+    uint16_t (*slot)(struct span bare);
+    /* A node that takes stanzas for other servers (sender_bare keeps one sender on one node), NULL = none. */
+    const char *(*gateway)(void *ctx, struct span domain, struct span sender_bare);
+    /* True while that incarnation of a node is in the membership. */
+    bool (*alive)(void *ctx, const char *node, uint64_t incarnation);
+    uint64_t (*wall_ms)(void *ctx);
+    uint64_t (*random)(void *ctx);
+};
+
+struct core {
+    struct outside out;
+    struct store *store;
+    const struct conf *conf;
+    const char *name; /* this router */
+    uint64_t incarnation;
+    uint32_t epoch;
+    bool acting; /* the lease is held: this router may own users */
+    bool store_up;
+    uint64_t now_ms; /* monotonic */
+    uint64_t started_wall_ms;
+    struct timers timers;
+    struct xml_parser *parser;
+    struct map users;      /* bare JID → struct user */
+    struct idmap sessions; /* sid → struct session */
+    struct idmap pending;  /* token → struct pending (route.h) */
+    uint64_t next_token;
+    struct list dirty_users;   /* have a batch to commit at the end of the turn */
+    struct list dirty_handled; /* sessions whose handled number moved */
+    struct list idle_users;    /* candidates for eviction, oldest first */
+    struct list done_nodes;    /* DONE pairs that wait for the end of the turn (route.h) */
+    struct buf local;          /* frames to this router itself, length-prefixed */
+    struct list gaps;          /* frames that wait for a newer epoch (inbox.h) */
+};
+
+/* A core; everything borrowed for its life. */
+struct core *core_new(const struct outside *out, struct store *store, const struct conf *conf,
+                      const char *name, uint64_t incarnation);
+void core_free(struct core *c);
+
+/* A frame from a node. `incarnation` is the sender's. */
+void core_frame(struct core *c, const char *node, uint64_t incarnation, struct span frame, uint64_t now_ms);
+
+/* The end of a turn: due timers, local frames, commits, HANDLED and DONE lists. Returns the next deadline in
+ * ms. */
+uint64_t core_turn(struct core *c, uint64_t now_ms);
+
+/* A new epoch: users of slots that are no longer owned go, unconfirmed stanzas find their new owners,
+ * sessions of dead connection managers are detached or closed. */
+void core_epoch(struct core *c, uint32_t epoch, uint64_t now_ms);
+
+/* The incarnation of a node ended. */
+void core_node_gone(struct core *c, const char *node, uint64_t incarnation, uint64_t now_ms);
+
+/* The lease is lost (drop everything owned) or held again. */
+void core_lease(struct core *c, bool held, uint64_t now_ms);
+
+/* The store answers again or no longer. */
+void core_store_state(struct core *c, bool up, uint64_t now_ms);
+
+/* True when domain is one that this cluster serves. */
+bool core_is_local_domain(const struct core *c, struct span domain);
+
+#endif

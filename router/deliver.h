@@ -1,0 +1,41 @@
+/* To which sessions of a user a stanza goes (RFC 6121 §8.5), and the mailbox that stands behind it
+ * (DESIGN.md, promises 1 to 3): a message is in the mailbox before anybody counts it as taken. */
+#ifndef JACKDAW_ROUTER_DELIVER_H
+#define JACKDAW_ROUTER_DELIVER_H
+
+#include "router/task.h"
+
+/* A mailbox entry that sessions still have to acknowledge. */
+struct entry {
+    struct list node; /* in user.entries */
+    struct user *user;
+    struct store_id id;
+    unsigned refs; /* sessions that have it unacknowledged */
+    bool acked;    /* one session has acknowledged it */
+    bool stored;   /* it is in the store (not with delivery.durability = memory) */
+};
+
+/* The last phase of a RECEIVED message, presence or iq: delivers by the rules. Presence and iq of features
+ * are dealt with before (their hooks answer DONE). PASS when delivered or stored; REJECT, DROP by the table.
+ */
+enum verdict deliver_task(struct task *t);
+
+/* Sends to one session / to all available sessions of a user / to all that asked for the roster, in order
+ * behind what waits for a commit. */
+void deliver_to_session(struct session *s, struct span raw);
+void deliver_to_available(struct user *u, struct span raw, struct span to);
+void deliver_to_interested(struct user *u, struct span raw);
+
+/* A session can take mailbox entries now (first non-negative presence, no longer held, resumed): goes through
+ * the mailbox from its cursor. */
+void deliver_catch_up(struct session *s);
+
+/* An entry is acknowledged by a session (acked) or that session is over (not acked). Frees it with the last.
+ */
+void deliver_entry_end(struct entry *e, bool acked);
+
+/* Rebuilds de-duplication and unfinished entries of a freshly loaded user that has mailbox entries; calls
+ * user_unblock when done. */
+void deliver_restore(struct user *u);
+
+#endif

@@ -1,0 +1,111 @@
+/* A client's session at its home shard. It belongs here, not to a socket (DESIGN.md, promise 4). */
+#ifndef JACKDAW_ROUTER_SESSION_H
+#define JACKDAW_ROUTER_SESSION_H
+
+#include "router/user.h"
+
+enum session_state {
+    SESSION_LIVE,     /* a connection manager holds its stream */
+    SESSION_UNSYNCED, /* known from the store only; its connection manager has not said SYNC yet */
+    SESSION_DETACHED, /* lost its stream; waits for a resumption */
+    SESSION_CLOSED    /* on its way out */
+};
+
+/* Something sent and not yet acknowledged. */
+struct unacked {
+    uint64_t n;          /* outbound number */
+    struct entry *entry; /* mailbox entry (deliver.h), or NULL */
+    struct rcbuf *raw;   /* kept for a resumption (stream management), or NULL */
+};
+
+struct session {
+    struct user *user;
+    struct list of_user; /* in user.sessions */
+    struct list dirty;   /* in core.dirty_handled */
+    uint64_t sid;
+    enum session_state state;
+    char *resource; /* owned */
+    char *full;     /* owned: "local@domain/resource" */
+    struct jid jid; /* view of full */
+    char node[64];  /* its connection manager */
+    uint64_t node_incarnation;
+    bool sm;          /* stream management is on */
+    bool held;        /* the client reads slowly: send nothing that can wait */
+    bool available;   /* has sent initial presence */
+    bool interested;  /* has asked for the roster */
+    bool carbons;     /* all messages to the bare JID, not only the most available's */
+    bool catching_up; /* reads the mailbox from `cursor` on */
+    bool reading;     /* a mailbox read is in flight */
+    int8_t priority;
+    uint64_t available_since_ms; /* monotonic, of the last presence: breaks ties */
+    uint64_t last_active_wall_ms;
+    struct rcbuf *presence; /* last available presence, raw with from; NULL when not available */
+    struct map directed;    /* bare or full JIDs (char *, owned) that got directed presence */
+    uint64_t in_taken;      /* highest inbound number seen */
+    uint64_t in_handled;    /* everything up to it is safe */
+    uint32_t *in_open;      /* ring: open work of numbers in_handled+1 …; allocated while some is open */
+    uint32_t in_cap;
+    uint64_t out_sent; /* highest outbound number given */
+    uint64_t out_acked;
+    struct unacked *unacked; /* ring, oldest first */
+    uint32_t unacked_at, unacked_count, unacked_cap;
+    uint64_t sm_in_base, sm_out_base; /* numbers at which XEP-0198 counting began */
+    uint32_t resume_s;                /* granted; 0 = none */
+    struct store_id cursor;           /* mailbox entries up to it need not be read for this session */
+    struct timer timeout;             /* detached: ends the session */
+    void *slots;                      /* features' per-session data, zeroed */
+};
+
+/* Enters a new session for a client of `node` (user must be ready). A session of the same resource is
+ * replaced: its stream ends with <conflict/> (RFC 6120 §7.7.2.2). Returns NULL with *error when refused. */
+struct session *session_open(struct user *u, uint64_t sid, struct span resource, const char *node,
+                             uint64_t node_incarnation, enum stanza_error *error);
+
+/* The session of a sid / of a resource, or NULL. */
+struct session *session_find(struct core *c, uint64_t sid);
+struct session *session_by_resource(struct user *u, struct span resource);
+
+/* Ends a session for good: unavailable presence is told (EV_SESSION_CLOSED), unacknowledged messages go to
+ * other sessions or stay in the mailbox. */
+void session_close(struct session *s);
+
+/* Ends its stream with an error, and the session. */
+void session_kill(struct session *s, unsigned stream_error, const char *text);
+
+/* Its stream is lost: wait for a resumption if there can be one, else close. */
+void session_lost(struct session *s);
+
+/* Writes the session's record to the store with this turn's batch. */
+void session_save(struct session *s);
+
+/* Restores the sessions of a loaded user from their records. */
+void session_restore(struct user *u, const struct store_field *records, size_t count);
+
+/* Sends a raw stanza to the session: gives it a number, keeps it when stream management needs that. to: put
+ * into the start tag as `to` when not empty. entry: the mailbox entry that it delivers, or NULL. */
+void session_send(struct session *s, struct span raw, struct span to, struct entry *entry);
+
+/* The client (or the socket, without stream management) has had everything up to outbound number n. */
+void session_acked(struct session *s, uint64_t n);
+
+/* Inbound number n is being worked on / one part of its work is done. When all parts of all numbers up to n
+ * are done HANDLED goes out at the end of the turn. */
+void session_work_begin(struct session *s, uint64_t n);
+void session_work_end(struct core *c, uint64_t sid, uint64_t n);
+
+/* FLOW. */
+void session_set_held(struct session *s, bool held);
+
+/* Stream management: ENABLE, RESUME (for the user's session with that SM id, answered by frames), SYNC. */
+void session_enable(struct session *s, unsigned wanted_s);
+void session_resume(struct user *u, uint64_t fresh_sid, struct span sm_id, uint32_t h, const char *node,
+                    uint64_t node_incarnation);
+void session_sync(struct user *u, const struct wire_frame *f, const char *node, uint64_t node_incarnation);
+
+/* Per-session data of a feature (its session_size bytes, zeroed at open). */
+void *session_slot(struct session *s, const struct feature *feature);
+
+/* Sends a frame to the session's connection manager. */
+void session_frame(struct session *s, struct wire_frame *f);
+
+#endif

@@ -1,0 +1,79 @@
+/* A bare JID that this router owns: claimed, loaded on demand, written in batches, evicted when idle.
+ *
+ * While a user is not ready (being loaded, or its owner reads its mailbox) what concerns it waits in `lane`,
+ * in order. */
+#ifndef JACKDAW_ROUTER_USER_H
+#define JACKDAW_ROUTER_USER_H
+
+#include "router/core.h"
+
+enum user_state { USER_LOADING, USER_READY, USER_GONE };
+
+struct user {
+    struct core *core;
+    char *bare;     /* owned; the map's key */
+    struct jid jid; /* view of it */
+    uint16_t slot;
+    enum user_state state;
+    bool exists; /* there is an account */
+    struct store_claim claim;
+    struct list sessions; /* struct session.of_user */
+    struct list lane;     /* struct waiting: closures that run when the user is ready */
+    struct map contacts;  /* bare JID → struct contact (contacts.h) */
+    uint64_t roster_version;
+    struct map entries_seen; /* reserved for deliver: sid → highest number taken (deliver.c) */
+    struct idmap taken;      /* sid → struct taken (deliver.c): de-duplication */
+    struct store_id last_id; /* of the mailbox */
+    uint64_t mailbox_count;  /* entries in the store */
+    struct list entries; /* struct entry (deliver.h), oldest first: assigned to sessions and not finished */
+    struct store_batch batch;  /* writes of this turn */
+    struct list batch_waiters; /* struct user_wait: run when this turn's batch is committed */
+    struct list commits;       /* batches in flight, oldest first */
+    struct list dirty;         /* in core.dirty_users */
+    struct list idle;          /* in core.idle_users */
+    uint64_t idle_since_ms;
+    unsigned holds; /* who needs it to stay in memory: tasks, commits, reads */
+};
+
+/* The user of a bare JID (domain must be local); starts to load it when it is not in memory. NULL when this
+ * router may not own it (slot of another, lease not held). */
+struct user *user_get(struct core *c, struct span bare);
+
+/* The user if it is in memory, else NULL. */
+struct user *user_find(struct core *c, struct span bare);
+
+/* Runs fn(ctx) when the user is ready: now if it is and nobody waits before, else in order. `gone`: the user
+ * was lost before (another router owns it): fn gets gone = true and must let go. */
+typedef void user_fn(struct user *u, void *ctx, bool gone);
+void user_when_ready(struct user *u, user_fn *fn, void *ctx);
+
+/* Blocks the lane / opens it again (mailbox reads). Nested calls count. */
+void user_block(struct user *u);
+void user_unblock(struct user *u);
+
+/* Keeps a user in memory / lets it go to the idle list. */
+void user_hold(struct user *u);
+void user_release(struct user *u);
+
+/* The batch of this turn, to add writes to; marks the user dirty. */
+struct store_batch *user_batch(struct user *u);
+
+/* Calls fn when everything written to the user up to now is committed (at once when nothing is in flight or
+ * open). result: STORE_OK, STORE_FULL (the batch was refused), STORE_FENCED (the user is lost). STORE_AWAY
+ * never: it waits. */
+typedef void user_commit_fn(void *ctx, enum store_result result);
+void user_after_commit(struct user *u, user_commit_fn *fn, void *ctx);
+
+/* True when a commit is open or in flight: volatile stanzas must not overtake what waits for it. */
+bool user_commit_pending(const struct user *u);
+
+/* Sends every dirty user's batch (end of turn). */
+void user_commit_all(struct core *c);
+
+/* Drops a user from memory without touching the store: another owner has it. Sessions vanish silently. */
+void user_lose(struct user *u);
+
+/* Evicts users that nobody has needed for a while. */
+void user_evict_idle(struct core *c);
+
+#endif
