@@ -26,7 +26,9 @@ struct redis_reply {
 typedef void redis_fn(void *ctx, const struct redis_reply *reply);
 
 struct redis_config {
-    const char *url; /* redis://[:PASSWORD@]HOST:PORT[/DB] or unix:///PATH */
+    /* redis://[[USER]:PASSWORD@]HOST[:PORT][/DB] or unix://[[USER]:PASSWORD@]/PATH[?db=DB]; %XX in USER and
+     * PASSWORD */
+    const char *url;
     unsigned timeout_ms;
 };
 
@@ -35,13 +37,22 @@ struct redis_config {
  * NULL with *error set (caller frees) when the URL is not one. */
 struct redis *redis_new(struct ring *ring, const struct redis_config *config,
                         void (*state)(void *ctx, bool up), void *ctx, char **error);
+
+/* Ends the connections; commands without an answer are forgotten (fn is not called). Allowed inside a
+ * callback. The memory goes when the loop has given the operations back, so let it turn before ring_free.
+ * NULL is allowed. */
 void redis_free(struct redis *r);
 
 /* True while commands can be expected to be answered. */
 bool redis_is_up(const struct redis *r);
 
+/* Why Redis is away, for the operator ("Connection refused"); "" while it is up or before the first try.
+ * Valid until the next turn. */
+const char *redis_reason(const struct redis *r);
+
 /* Sends a command of argc arguments (copied). key decides the node in a cluster; empty = any. fn may be NULL.
- * While Redis is away fn is called with NULL in the next turn, never from inside this call. */
+ * A deadline that passes ends the connection, as nothing behind it can be answered any more. While Redis is
+ * away fn is called with NULL in the next turn, never from inside this call. */
 void redis_command(struct redis *r, struct span key, unsigned argc, const struct span *argv, redis_fn *fn,
                    void *ctx);
 
@@ -53,5 +64,19 @@ void redis_command(struct redis *r, struct span key, unsigned argc, const struct
 /* Makes callbacks for ctx silent: fn is not called any more for commands in flight. For owners that die
  * early. */
 void redis_forget(struct redis *r, void *ctx);
+
+/* A message of a channel, borrowed for the call. Empty after every (re)connect of the subscription: messages
+ * may have been missed, look yourself. */
+typedef void redis_message_fn(void *ctx, struct span message);
+
+/* Listens to a channel (on a second connection, made at the first call), for the life of r. Delivery is at
+ * most once, as PUBLISH is. */
+void redis_subscribe(struct redis *r, struct span channel, redis_message_fn *fn, void *ctx);
+
+/* True for an ERROR whose first word is code: redis_error_is(reply, "FENCED"). False for NULL. */
+bool redis_error_is(const struct redis_reply *reply, const char *code);
+
+/* The value behind field in a flat LIST of field, value, ... (HGETALL); the empty span when absent. */
+struct span redis_pair(const struct redis_reply *list, const char *field);
 
 #endif
