@@ -41,7 +41,7 @@ uint64_t timers_next(const struct timers *q);
  * fire() to a time already due wait for the next call. Returns how many fired. Not from inside a fire(). */
 unsigned timers_run(struct timers *q, uint64_t now_ms);
 
-/* Frees the queue's memory; no timer may be set any more. */
+/* Frees the queue's memory. Timers still set are forgotten and must not be cleared after. */
 void timers_free(struct timers *q);
 
 #endif
