@@ -34,6 +34,9 @@ void deliver_catch_up(struct session *s);
  */
 void deliver_entry_end(struct entry *e, bool acked);
 
+/* Adds the mailbox floor to the batch when it has moved (end of turn). */
+void deliver_write_floor(struct user *u);
+
 /* Rebuilds de-duplication and unfinished entries of a freshly loaded user that has mailbox entries; calls
  * user_unblock when done. */
 void deliver_restore(struct user *u);

@@ -69,6 +69,9 @@ struct session *session_by_resource(struct user *u, struct span resource);
  * other sessions or stay in the mailbox. */
 void session_close(struct session *s);
 
+/* Drops a session from memory without a word: another router has its user. */
+void session_forget(struct session *s);
+
 /* Ends its stream with an error, and the session. */
 void session_kill(struct session *s, unsigned stream_error, const char *text);
 

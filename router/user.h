@@ -15,24 +15,32 @@ struct user {
     struct jid jid; /* view of it */
     uint16_t slot;
     enum user_state state;
-    bool exists; /* there is an account */
-    struct store_claim claim;
+    bool exists;       /* there is an account */
+    bool claim_wanted; /* the store was away when the claim was sent */
+    unsigned blocks;
+    unsigned holds;       /* who needs it to stay in memory: tasks, commits, reads */
     struct list sessions; /* struct session.of_user */
-    struct list lane;     /* struct waiting: closures that run when the user is ready */
-    struct map contacts;  /* bare JID → struct contact (contacts.h) */
+    struct list lane;     /* what runs when the user is ready */
+    struct store_claim claim;
+    struct map contacts; /* bare JID → struct contact (contacts.h) */
     uint64_t roster_version;
-    struct map entries_seen; /* reserved for deliver: sid → highest number taken (deliver.c) */
-    struct idmap taken;      /* sid → struct taken (deliver.c): de-duplication */
-    struct store_id last_id; /* of the mailbox */
-    uint64_t mailbox_count;  /* entries in the store */
-    struct list entries; /* struct entry (deliver.h), oldest first: assigned to sessions and not finished */
+
+    /* The mailbox (deliver.c). Every entry up to `floor` is finished; `entries` holds the unfinished ones. */
+    struct list entries; /* struct entry, oldest first */
+    unsigned entry_count;
+    struct store_id last_id; /* newest id given */
+    struct store_id floor;
+    struct store_id trimmed; /* the store has dropped everything up to it */
+    bool floor_moved;        /* to be written with this turn's batch */
+    struct idmap taken[2];   /* sid → highest number taken plus 1; two generations, so that old ones go */
+    uint64_t taken_since_ms;
+
     struct store_batch batch;  /* writes of this turn */
-    struct list batch_waiters; /* struct user_wait: run when this turn's batch is committed */
+    struct list batch_waiters; /* run when this turn's batch is committed */
     struct list commits;       /* batches in flight, oldest first */
     struct list dirty;         /* in core.dirty_users */
     struct list idle;          /* in core.idle_users */
     uint64_t idle_since_ms;
-    unsigned holds; /* who needs it to stay in memory: tasks, commits, reads */
 };
 
 /* The user of a bare JID (domain must be local); starts to load it when it is not in memory. NULL when this
@@ -58,6 +66,9 @@ void user_release(struct user *u);
 /* The batch of this turn, to add writes to; marks the user dirty. */
 struct store_batch *user_batch(struct user *u);
 
+/* Marks the user dirty without a write yet: user_commit_all asks deliver.c for the mailbox floor. */
+void user_touch(struct user *u);
+
 /* Calls fn when everything written to the user up to now is committed (at once when nothing is in flight or
  * open). result: STORE_OK, STORE_FULL (the batch was refused), STORE_FENCED (the user is lost). STORE_AWAY
  * never: it waits. */
@@ -72,6 +83,9 @@ void user_commit_all(struct core *c);
 
 /* Drops a user from memory without touching the store: another owner has it. Sessions vanish silently. */
 void user_lose(struct user *u);
+
+/* The store answers again: sends what it had not confirmed. */
+void user_store_back(struct core *c);
 
 /* Evicts users that nobody has needed for a while. */
 void user_evict_idle(struct core *c);

@@ -68,13 +68,21 @@ struct store_batch {
 void store_put(struct store_batch *b, enum store_hash hash, struct span field, struct span value);
 void store_drop(struct store_batch *b, enum store_hash hash, struct span field);
 void store_append(struct store_batch *b, const struct store_entry *entry);
-void store_remove(struct store_batch *b, struct store_id id); /* a mailbox entry */
+void store_remove(struct store_batch *b, struct store_id id);  /* a mailbox entry */
+void store_trim(struct store_batch *b, struct store_id below); /* all mailbox entries with a smaller id */
 void store_put_blob(struct store_batch *b, struct span name,
                     struct span value); /* vcard and the like; kept outside the claim */
 void store_batch_free(struct store_batch *b);
 
 /* Decoding of a batch, for the implementations: next operation from the front of *ops. */
-enum store_op_kind { STORE_OP_PUT, STORE_OP_DROP, STORE_OP_APPEND, STORE_OP_REMOVE, STORE_OP_BLOB };
+enum store_op_kind {
+    STORE_OP_PUT,
+    STORE_OP_DROP,
+    STORE_OP_APPEND,
+    STORE_OP_REMOVE,
+    STORE_OP_TRIM,
+    STORE_OP_BLOB
+};
 struct store_op {
     enum store_op_kind kind;
     enum store_hash hash;
@@ -105,9 +113,6 @@ struct store_face {
 
     /* Reads a blob of any user (no claim needed). */
     void (*blob)(struct store *s, struct span bare, struct span name, store_blob_fn *fn, void *ctx);
-
-    /* Calls of ctx in flight stay silent from now on. */
-    void (*forget)(struct store *s, void *ctx);
 };
 
 /* Embedded at the front of an implementation. */

@@ -1,0 +1,423 @@
+/* A user comes to memory by a claim (one round trip), is changed in memory at once and written in one batch
+ * per turn; what must not be told before it is written waits for that batch. Batches of a user are sent in
+ * order, and again in order when the store was away: every write is idempotent. */
+#include "router/user.h"
+
+#include <stdlib.h>
+
+#include "common/log/log.h"
+#include "router/contacts.h"
+#include "router/deliver.h"
+#include "router/session.h"
+
+#define IDLE_KEEP_MS   90000 /* longer than the de-duplication window */
+#define CLAIM_RETRY_MS 200
+
+struct waiting {
+    struct list node;
+    user_fn *fn;
+    void *ctx;
+};
+
+struct commit_wait {
+    struct list node;
+    user_commit_fn *fn;
+    void *ctx;
+};
+
+struct commit {
+    struct list node; /* in user.commits */
+    struct user *user;
+    struct store_batch batch;
+    struct list waiters;
+    bool sent;
+};
+
+static void claim_done(void *ctx, enum store_result result, const struct store_user *loaded);
+
+struct user *user_find(struct core *c, struct span bare)
+{
+    return map_get(&c->users, bare);
+}
+
+static bool may_own(const struct core *c, uint16_t slot)
+{
+    const char *owner = c->acting ? c->out.owner(c->out.ctx, slot) : NULL;
+    return owner != NULL && strcmp(owner, c->name) == 0;
+}
+
+static void claim_start(struct user *u)
+{
+    u->claim = (struct store_claim){u->core->epoch, u->core->incarnation, span_of(u->core->name)};
+    u->core->store->face->claim(u->core->store, span_of(u->bare), &u->claim, claim_done, u);
+}
+
+struct user *user_get(struct core *c, struct span bare)
+{
+    struct user *u = user_find(c, bare);
+    if (u != NULL)
+        return u;
+    uint16_t slot = c->out.slot(c->out.ctx, bare);
+    struct jid jid;
+    if (!may_own(c, slot) || !jid_split(bare, &jid))
+        return NULL;
+    u = xcalloc(1, sizeof *u);
+    u->core = c;
+    u->bare = span_dup(bare);
+    jid_split(span_of(u->bare), &u->jid);
+    u->slot = slot;
+    u->state = USER_LOADING;
+    u->blocks = 1;
+    u->holds = 1; /* by the block, until the claim is answered */
+    list_init(&u->sessions);
+    list_init(&u->lane);
+    list_init(&u->entries);
+    list_init(&u->batch_waiters);
+    list_init(&u->commits);
+    list_init(&u->dirty);
+    list_init(&u->idle);
+    map_put(&c->users, span_of(u->bare), u);
+    claim_start(u);
+    return u;
+}
+
+static void user_free(struct user *u)
+{
+    struct core *c = u->core;
+    if (map_get(&c->users, span_of(u->bare)) == u)
+        map_del(&c->users, span_of(u->bare));
+    list_del(&u->dirty);
+    list_del(&u->idle);
+    contacts_free(u);
+    LIST_EACH(it, &u->entries)
+    {
+        list_del(it);
+        free(LIST_ENTRY(it, struct entry, node));
+    }
+    idmap_free(&u->taken[0]);
+    idmap_free(&u->taken[1]);
+    store_batch_free(&u->batch);
+    free(u->bare);
+    free(u);
+}
+
+static struct span meta_field(const struct store_user *loaded, const char *name)
+{
+    for (size_t i = 0; i < loaded->hash_count[STORE_META]; i++)
+        if (span_is(loaded->hash[STORE_META][i].name, name))
+            return loaded->hash[STORE_META][i].value;
+    return (struct span){NULL, 0};
+}
+
+static struct store_id parse_id(struct span text)
+{
+    struct store_id id = {0, 0};
+    size_t dash = span_index(text, '-');
+    if (dash == text.n || !span_to_u64(span_sub(text, 0, dash), UINT64_MAX, &id.ms) ||
+        !span_to_u64(span_sub(text, dash + 1, text.n), UINT64_MAX, &id.seq))
+        return (struct store_id){0, 0};
+    return id;
+}
+
+static void claim_done(void *ctx, enum store_result result, const struct store_user *loaded)
+{
+    struct user *u = ctx;
+    struct core *c = u->core;
+    if (result == STORE_AWAY && u->state != USER_GONE && may_own(c, u->slot)) {
+        u->claim_wanted = true; /* user_store_back asks again */
+        return;
+    }
+    if (result != STORE_OK || u->state == USER_GONE) {
+        if (result == STORE_FENCED)
+            log_info("user", "claim refused: a newer epoch owns it jid=%s epoch=%u", u->bare, c->epoch);
+        user_lose(u);
+        user_release(u);
+        return;
+    }
+    u->state = USER_READY;
+    u->exists = loaded->exists;
+    u->last_id = loaded->mailbox_last;
+    u->floor = parse_id(meta_field(loaded, "floor"));
+    span_to_u64(meta_field(loaded, "roster_version"), UINT64_MAX, &u->roster_version);
+    contacts_load(u, loaded->hash[STORE_ROSTER], loaded->hash_count[STORE_ROSTER]);
+    session_restore(u, loaded->hash[STORE_SESSIONS], loaded->hash_count[STORE_SESSIONS]);
+    if (loaded->mailbox_count > 0)
+        deliver_restore(u); /* blocks until the mailbox is read */
+    user_unblock(u);
+}
+
+/* The lane */
+
+void user_when_ready(struct user *u, user_fn *fn, void *ctx)
+{
+    if (u->state == USER_GONE) {
+        fn(u, ctx, true);
+        return;
+    }
+    if (u->blocks == 0 && list_empty(&u->lane)) {
+        fn(u, ctx, false);
+        return;
+    }
+    struct waiting *w = xcalloc(1, sizeof *w);
+    w->fn = fn;
+    w->ctx = ctx;
+    list_init(&w->node);
+    list_add(&u->lane, &w->node);
+    user_hold(u);
+}
+
+static void lane_run(struct user *u)
+{
+    struct list *it;
+    user_hold(u);
+    while ((u->blocks == 0 || u->state == USER_GONE) && (it = list_pop(&u->lane)) != NULL) {
+        struct waiting *w = LIST_ENTRY(it, struct waiting, node);
+        w->fn(u, w->ctx, u->state == USER_GONE);
+        free(w);
+        user_release(u);
+    }
+    user_release(u);
+}
+
+void user_block(struct user *u)
+{
+    u->blocks++;
+    user_hold(u);
+}
+
+void user_unblock(struct user *u)
+{
+    CHECK(u->blocks > 0);
+    u->blocks--;
+    if (u->blocks == 0)
+        lane_run(u);
+    user_release(u);
+}
+
+void user_hold(struct user *u)
+{
+    u->holds++;
+    list_del(&u->idle);
+}
+
+static void consider_idle(struct user *u)
+{
+    if (u->holds > 0)
+        return;
+    if (u->state == USER_GONE) {
+        user_free(u);
+        return;
+    }
+    if (list_empty(&u->sessions) && list_empty(&u->lane) && list_empty(&u->commits) &&
+        list_empty(&u->dirty)) {
+        if (!u->exists) { /* nothing to keep, and an account may be made at any moment */
+            user_free(u);
+            return;
+        }
+        u->idle_since_ms = u->core->now_ms;
+        list_del(&u->idle);
+        list_add(&u->core->idle_users, &u->idle);
+    }
+}
+
+void user_release(struct user *u)
+{
+    CHECK(u->holds > 0);
+    u->holds--;
+    consider_idle(u);
+}
+
+/* Commits */
+
+void user_touch(struct user *u)
+{
+    if (list_empty(&u->dirty)) {
+        list_add(&u->core->dirty_users, &u->dirty);
+        list_del(&u->idle);
+    }
+}
+
+struct store_batch *user_batch(struct user *u)
+{
+    user_touch(u);
+    return &u->batch;
+}
+
+bool user_commit_pending(const struct user *u)
+{
+    return u->batch.count > 0 || !list_empty(&u->commits);
+}
+
+void user_after_commit(struct user *u, user_commit_fn *fn, void *ctx)
+{
+    struct list *waiters = NULL;
+    if (u->batch.count > 0 || u->floor_moved)
+        waiters = &u->batch_waiters;
+    else if (!list_empty(&u->commits))
+        waiters = &LIST_ENTRY(u->commits.prev, struct commit, node)->waiters;
+    if (waiters == NULL) {
+        fn(ctx, u->state == USER_GONE ? STORE_FENCED : STORE_OK);
+        return;
+    }
+    struct commit_wait *w = xcalloc(1, sizeof *w);
+    w->fn = fn;
+    w->ctx = ctx;
+    list_init(&w->node);
+    list_add(waiters, &w->node);
+}
+
+static void run_waiters(struct list *waiters, enum store_result result)
+{
+    struct list *it;
+    while ((it = list_pop(waiters)) != NULL) {
+        struct commit_wait *w = LIST_ENTRY(it, struct commit_wait, node);
+        w->fn(w->ctx, result);
+        free(w);
+    }
+}
+
+static void commit_free(struct commit *commit)
+{
+    list_del(&commit->node);
+    store_batch_free(&commit->batch);
+    free(commit);
+}
+
+static void commit_done(void *ctx, enum store_result result)
+{
+    struct commit *commit = ctx;
+    struct user *u = commit->user;
+    commit->sent = false;
+    if (result == STORE_AWAY && u->state != USER_GONE)
+        return; /* kept; user_store_back sends it again */
+    if (result == STORE_FENCED && u->state != USER_GONE) {
+        log_warn("user", "write refused: another router has claimed the user jid=%s", u->bare);
+        user_lose(u);
+    }
+    if (result == STORE_FULL)
+        log_error("user",
+                  "Redis is out of memory, a write was refused: raise maxmemory or remove data jid=%s",
+                  u->bare);
+    struct list waiters;
+    list_init(&waiters);
+    list_splice(&waiters, &commit->waiters);
+    commit_free(commit);
+    run_waiters(&waiters, u->state == USER_GONE ? STORE_FENCED : result);
+    user_release(u);
+}
+
+static void commit_send(struct commit *commit)
+{
+    struct user *u = commit->user;
+    commit->sent = true;
+    u->core->store->face->apply(u->core->store, span_of(u->bare), &u->claim, &commit->batch, commit_done,
+                                commit);
+}
+
+static bool has_unsent(const struct user *u)
+{
+    LIST_EACH(it, &u->commits)
+    if (!LIST_ENTRY(it, struct commit, node)->sent)
+        return true;
+    return false;
+}
+
+static void commit_user(struct user *u)
+{
+    deliver_write_floor(u);
+    if (u->batch.count == 0) {
+        run_waiters(&u->batch_waiters, STORE_OK);
+        return;
+    }
+    bool queue_only = has_unsent(u) || !u->core->store_up;
+    struct commit *commit = xcalloc(1, sizeof *commit);
+    commit->user = u;
+    commit->batch = u->batch;
+    memset(&u->batch, 0, sizeof u->batch);
+    list_init(&commit->waiters);
+    list_splice(&commit->waiters, &u->batch_waiters);
+    list_init(&commit->node);
+    list_add(&u->commits, &commit->node);
+    user_hold(u);
+    if (!queue_only)
+        commit_send(commit);
+}
+
+void user_commit_all(struct core *c)
+{
+    struct list *it;
+    while ((it = list_pop(&c->dirty_users)) != NULL) {
+        struct user *u = LIST_ENTRY(it, struct user, dirty);
+        user_hold(u);
+        commit_user(u);
+        user_release(u);
+    }
+}
+
+void user_store_back(struct core *c)
+{
+    size_t at = 0;
+    struct user *u;
+    while ((u = map_next(&c->users, &at)) != NULL) {
+        if (u->claim_wanted) {
+            u->claim_wanted = false;
+            claim_start(u);
+        }
+        LIST_EACH(it, &u->commits)
+        {
+            struct commit *commit = LIST_ENTRY(it, struct commit, node);
+            if (!commit->sent)
+                commit_send(commit);
+        }
+    }
+}
+
+/* The end */
+
+void user_lose(struct user *u)
+{
+    if (u->state == USER_GONE)
+        return;
+    struct core *c = u->core;
+    user_hold(u);
+    u->state = USER_GONE;
+    if (u->claim_wanted)
+        u->holds--; /* nobody will answer that claim */
+    u->claim_wanted = false;
+    if (map_get(&c->users, span_of(u->bare)) == u)
+        map_del(&c->users, span_of(u->bare));
+    list_del(&u->dirty);
+    LIST_EACH(it, &u->sessions)
+    session_forget(LIST_ENTRY(it, struct session, of_user));
+    store_batch_free(&u->batch);
+    run_waiters(&u->batch_waiters, STORE_FENCED);
+    LIST_EACH(it, &u->commits)
+    {
+        struct commit *commit = LIST_ENTRY(it, struct commit, node);
+        if (!commit->sent) {
+            run_waiters(&commit->waiters, STORE_FENCED);
+            commit_free(commit);
+            u->holds--;
+        }
+    }
+    lane_run(u);
+    user_release(u);
+}
+
+void user_evict_idle(struct core *c)
+{
+    while (!list_empty(&c->idle_users)) {
+        struct user *u = LIST_ENTRY(c->idle_users.next, struct user, idle);
+        if (u->idle_since_ms + IDLE_KEEP_MS > c->now_ms)
+            break;
+        if (store_id_cmp(u->trimmed, u->floor) < 0) {
+            /* The last look at its mailbox: what is finished need not stay in the store. */
+            u->trimmed = u->floor;
+            list_del(&u->idle);
+            store_trim(user_batch(u), (struct store_id){u->floor.ms, u->floor.seq + 1});
+            continue; /* comes back here after the commit */
+        }
+        c->store->face->release(c->store, span_of(u->bare), &u->claim);
+        user_free(u);
+    }
+}
