@@ -33,6 +33,7 @@ struct outside {
     void *ctx;
     /* Sends a frame to a node; frames to one node keep their order. False when no such node is linked. */
     bool (*send)(void *ctx, const char *node, const struct wire_frame *frame);
+    bool (*send_bytes)(void *ctx, const char *node, struct span encoded);
     /* The router that owns a slot now, NULL = nobody; the slot of a bare JID. */
     const char *(*owner)(void *ctx, uint16_t slot);
     uint16_t (*slot)(struct span bare);
@@ -63,10 +64,12 @@ struct core {
     uint64_t next_token;
     struct list dirty_users;   /* have a batch to commit at the end of the turn */
     struct list dirty_handled; /* sessions whose handled number moved */
-    struct list idle_users;    /* candidates for eviction, oldest first */
-    struct list done_nodes;    /* DONE pairs that wait for the end of the turn (route.h) */
-    struct buf local;          /* frames to this router itself, length-prefixed */
-    struct list gaps;          /* frames that wait for a newer epoch (inbox.h) */
+    struct timer evict;
+    struct timer retry;       /* sends again what was answered RETRY (route.c) */
+    struct list idle_users;   /* candidates for eviction, oldest first */
+    struct map done_lists;    /* node → DONE pairs that wait for the end of the turn (route.c) */
+    struct map handled_lists; /* node → HANDLED pairs (session.c) */
+    struct buf local;         /* frames to this router itself, length-prefixed */
 };
 
 /* A core; everything borrowed for its life. */
@@ -93,6 +96,11 @@ void core_lease(struct core *c, bool held, uint64_t now_ms);
 
 /* The store answers again or no longer. */
 void core_store_state(struct core *c, bool up, uint64_t now_ms);
+
+/* Pairs for a node, collected during a turn: adds to / sends and empties the lists of a kind (WIRE_DONE,
+ * WIRE_HANDLED). */
+void core_pair(struct map *lists, const char *node, uint64_t a, uint64_t b);
+void core_flush_pairs(struct core *c, struct map *lists, enum wire_kind kind);
 
 /* True when domain is one that this cluster serves. */
 bool core_is_local_domain(const struct core *c, struct span domain);

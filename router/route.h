@@ -6,17 +6,6 @@
 
 #include "router/core.h"
 
-/* A ROUTE that waits for its DONE. */
-struct pending {
-    uint64_t token;
-    uint64_t sid; /* work to end when it is done; 0 = none */
-    uint64_t n;
-    uint16_t slot;
-    char node[64];
-    bool to_gateway;
-    struct rcbuf *frame; /* encoded; NULL for a local one */
-};
-
 /* Where a routed stanza comes from, for de-duplication and HANDLED. Zero = a server's own stanza. */
 struct origin {
     uint64_t sid;
@@ -33,6 +22,10 @@ void route_stanza(struct core *c, const struct stanza *s, const struct origin *o
  * stanza. */
 bool route_raw(struct core *c, struct span raw, const struct origin *origin);
 
+/* Answers a stanza with an error, when one may be sent (RFC 6120 §8.3.1). own_bare: see stanza_add_error. */
+void route_error(struct core *c, const struct stanza *s, struct span own_bare, enum stanza_error error,
+                 const char *text);
+
 /* Sends one stanza without a `to` to many bare JIDs (count of them): one frame per shard or gateway. */
 void route_fanout(struct core *c, const struct stanza *s, const struct span *targets, size_t count,
                   const struct origin *origin, unsigned wire_flags);
@@ -43,10 +36,13 @@ void route_done(struct core *c, const char *node, uint64_t token, enum wire_done
 /* DONE pairs have come. */
 void route_on_done(struct core *c, struct span pairs);
 
-/* Sends again what is pending towards slots whose owner changed, or to a gateway that died. */
+/* Sends again what is pending towards slots whose owner changed and nodes that are gone. */
 void route_reroute(struct core *c);
 
-/* Writes the DONE lists (end of turn). */
-void route_flush(struct core *c);
+/* Enters this room's counters. */
+void route_register_stats(void);
+
+/* Frees what is pending. */
+void route_free(struct core *c);
 
 #endif

@@ -96,6 +96,9 @@ void session_acked(struct session *s, uint64_t n);
 void session_work_begin(struct session *s, uint64_t n);
 void session_work_end(struct core *c, uint64_t sid, uint64_t n);
 
+/* Sends the HANDLED lists (end of turn). */
+void session_flush_handled(struct core *c);
+
 /* FLOW. */
 void session_set_held(struct session *s, bool held);
 

@@ -57,7 +57,7 @@ struct user *user_get(struct core *c, struct span bare)
     struct user *u = user_find(c, bare);
     if (u != NULL)
         return u;
-    uint16_t slot = c->out.slot(c->out.ctx, bare);
+    uint16_t slot = c->out.slot(bare);
     struct jid jid;
     if (!may_own(c, slot) || !jid_split(bare, &jid))
         return NULL;

@@ -1,0 +1,343 @@
+/* Every stanza to another JID becomes a ROUTE frame with a token: to this router itself through core.local,
+ * to another router or a gateway over the bus. A frame that went over the bus is kept until its DONE; when
+ * its slot moves, its node dies or it is answered RETRY, it is decoded and dispatched anew (flag AGAIN). What
+ * stays in this process shares its fate and is not kept. */
+#include "router/route.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "common/log/log.h"
+#include "common/stats/stats.h"
+#include "router/session.h"
+
+#define RETRY_MS 100
+
+/* A ROUTE that waits for its DONE. */
+struct pending {
+    uint64_t token;
+    uint64_t sid; /* work to end when it is done; 0 = none */
+    uint64_t n;
+    uint16_t slot; /* NO_SLOT for a fan-out and a gateway */
+    bool retry;
+    char node[64];       /* empty = nobody to send it to yet */
+    struct rcbuf *frame; /* encoded; NULL for one to this router itself */
+};
+
+#define NO_SLOT 0xffffu
+
+static struct stat_counter routed_local =
+    STAT_COUNTER("jackdaw_router_routed_total", "Stanzas routed, by distance", "distance=\"shard\"");
+static struct stat_counter routed_router =
+    STAT_COUNTER("jackdaw_router_routed_total", "Stanzas routed, by distance", "distance=\"router\"");
+static struct stat_counter routed_gateway =
+    STAT_COUNTER("jackdaw_router_routed_total", "Stanzas routed, by distance", "distance=\"gateway\"");
+static struct stat_counter routed_again =
+    STAT_COUNTER("jackdaw_router_rerouted_total", "Stanzas sent again after a change of owner", NULL);
+static struct stat_counter no_gateway =
+    STAT_COUNTER("jackdaw_router_no_gateway_total", "Stanzas answered because no s2s process is alive", NULL);
+
+void route_register_stats(void)
+{
+    stat_register(&routed_local.meta);
+    stat_register(&routed_router.meta);
+    stat_register(&routed_gateway.meta);
+    stat_register(&routed_again.meta);
+    stat_register(&no_gateway.meta);
+}
+
+static void pending_free(struct pending *p)
+{
+    rcbuf_unref(p->frame);
+    free(p);
+}
+
+static struct rcbuf *encode(const struct wire_frame *f)
+{
+    struct rcbuf *r = xmalloc(sizeof *r + wire_size(f));
+    r->refs = 1;
+    r->n = wire_encode(f, r->data);
+    return r;
+}
+
+static void send_local(struct core *c, const struct wire_frame *f)
+{
+    uint32_t n = 0;
+    size_t at = c->local.n;
+    buf_add(&c->local, &n, sizeof n);
+    wire_add(&c->local, f);
+    n = (uint32_t)(c->local.n - at - sizeof n);
+    memcpy(c->local.p + at, &n, sizeof n);
+}
+
+/* Gives f a token and sends it to a node (NULL: nobody yet), keeping it until it is done. */
+static void dispatch(struct core *c, const char *node, struct wire_frame *f, uint64_t sid, uint64_t n)
+{
+    struct pending *p = xcalloc(1, sizeof *p);
+    p->token = ++c->next_token;
+    p->sid = sid;
+    p->n = n;
+    p->slot = f->slot;
+    f->kind = WIRE_ROUTE;
+    f->token = p->token;
+    f->epoch = c->epoch;
+    snprintf(p->node, sizeof p->node, "%s", node != NULL ? node : "");
+    idmap_put(&c->pending, p->token, p);
+    struct session *s = sid != 0 ? session_find(c, sid) : NULL;
+    if (s != NULL)
+        session_work_begin(s, n);
+    if (node != NULL && strcmp(node, c->name) == 0) {
+        stat_add(&routed_local, 1);
+        send_local(c, f);
+        return;
+    }
+    p->frame = encode(f);
+    if (node == NULL || !c->out.send_bytes(c->out.ctx, node, rcbuf_span(p->frame)))
+        p->node[0] = '\0'; /* the next epoch finds it a way */
+}
+
+static void fill(struct wire_frame *f, const struct stanza *s, const struct origin *origin)
+{
+    memset(f, 0, offsetof(struct wire_frame, stanza));
+    f->has_stanza = true;
+    f->stanza = *s;
+    f->slot = NO_SLOT;
+    if (origin != NULL) {
+        f->sid = origin->sid;
+        f->n = origin->n;
+        f->at_ms = origin->at_ms;
+        f->trace[0] = origin->trace[0];
+        f->trace[1] = origin->trace[1];
+    }
+}
+
+static void to_gateway(struct core *c, struct wire_frame *f, struct span domain, struct span from_bare)
+{
+    const char *node = c->out.gateway(c->out.ctx, domain, from_bare);
+    if (node == NULL) {
+        stat_add(&no_gateway, 1);
+        log_warn("route", "no s2s process is alive, answering with an error: start one domain=%.*s",
+                 SPAN_FMT(domain));
+        route_error(c, &f->stanza, from_bare, STANZA_E_REMOTE_SERVER_TIMEOUT, "federation is not available");
+        return;
+    }
+    stat_add(&routed_gateway, 1);
+    dispatch(c, node, f, f->sid, f->n);
+}
+
+static void route_frame(struct core *c, struct wire_frame *f)
+{
+    struct jid *to = &f->stanza.to;
+    CHECK(to->domain_n > 0);
+    if (!core_is_local_domain(c, jid_domain(to))) {
+        to_gateway(c, f, jid_domain(to), jid_bare(&f->stanza.from));
+        return;
+    }
+    f->slot = c->out.slot(jid_bare(to));
+    /* A domain itself has no state: this router answers for it. */
+    const char *node = to->local_n == 0 ? c->name : c->out.owner(c->out.ctx, f->slot);
+    if (node != NULL && strcmp(node, c->name) != 0)
+        stat_add(&routed_router, 1);
+    dispatch(c, node, f, f->sid, f->n);
+}
+
+void route_stanza(struct core *c, const struct stanza *s, const struct origin *origin)
+{
+    struct wire_frame f;
+    fill(&f, s, origin);
+    route_frame(c, &f);
+}
+
+bool route_raw(struct core *c, struct span raw, const struct origin *origin)
+{
+    struct stanza s;
+    if (!stanza_index(c->parser, raw, &s) || s.to.domain_n == 0) {
+        log_error("route", "BUG: a stanza of our own is malformed, dropped: %.*s", (int)MIN(raw.n, 200),
+                  raw.p);
+        return false;
+    }
+    route_stanza(c, &s, origin);
+    return true;
+}
+
+void route_error(struct core *c, const struct stanza *s, struct span own_bare, enum stanza_error error,
+                 const char *text)
+{
+    if (!stanza_may_error(s) || s->from.domain_n == 0)
+        return;
+    struct buf out = {0};
+    stanza_add_error(&out, s, own_bare, error, text);
+    route_raw(c, buf_span(&out), NULL);
+    buf_free(&out);
+}
+
+/* Fan-out: one frame per node that owns some of the targets. */
+
+struct bundle {
+    const char *node; /* NULL = no owner now */
+    bool gateway;
+    struct buf targets;
+};
+
+static struct bundle *bundle_for(struct bundle **bundles, size_t *count, const char *node, bool gateway)
+{
+    for (size_t i = 0; i < *count; i++)
+        if ((*bundles)[i].gateway == gateway &&
+            ((*bundles)[i].node == node ||
+             (node != NULL && (*bundles)[i].node != NULL && strcmp((*bundles)[i].node, node) == 0)))
+            return &(*bundles)[i];
+    *bundles = xrealloc(*bundles, (*count + 1) * sizeof **bundles);
+    struct bundle *b = &(*bundles)[(*count)++];
+    *b = (struct bundle){.node = node, .gateway = gateway};
+    return b;
+}
+
+static void bundle_target(struct core *c, struct bundle **bundles, size_t *count, struct span target,
+                          struct span from_bare)
+{
+    struct jid jid;
+    if (!jid_split(target, &jid))
+        return;
+    bool local = core_is_local_domain(c, jid_domain(&jid));
+    const char *node = local ? c->out.owner(c->out.ctx, c->out.slot(target))
+                             : c->out.gateway(c->out.ctx, jid_domain(&jid), from_bare);
+    if (!local && node == NULL) {
+        stat_add(&no_gateway,
+                 1); /* presence to another server while no s2s is alive: told again at the next change */
+        return;
+    }
+    struct wire_target t = {.to = target};
+    wire_target_add(&bundle_for(bundles, count, node, !local)->targets, &t);
+}
+
+static void send_bundles(struct core *c, struct wire_frame *f, struct bundle *bundles, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        f->slot = NO_SLOT;
+        f->targets = buf_span(&bundles[i].targets);
+        stat_add(bundles[i].gateway ? &routed_gateway : &routed_router, 1);
+        dispatch(c, bundles[i].node, f, f->sid, f->n);
+        buf_free(&bundles[i].targets);
+    }
+    free(bundles);
+}
+
+void route_fanout(struct core *c, const struct stanza *s, const struct span *targets, size_t count,
+                  const struct origin *origin, unsigned wire_flags)
+{
+    struct wire_frame f;
+    struct bundle *bundles = NULL;
+    size_t bundle_count = 0;
+    fill(&f, s, origin);
+    f.flags = (uint16_t)wire_flags;
+    for (size_t i = 0; i < count; i++)
+        bundle_target(c, &bundles, &bundle_count, targets[i], jid_bare(&s->from));
+    send_bundles(c, &f, bundles, bundle_count);
+}
+
+/* DONE, in both directions */
+
+void route_done(struct core *c, const char *node, uint64_t token, enum wire_done result)
+{
+    if (token != 0)
+        core_pair(&c->done_lists, node, token, result);
+}
+
+static void retry_fire(struct timer *t, uint64_t now_ms)
+{
+    (void)now_ms;
+    route_reroute(CONTAINER_OF(t, struct core, retry));
+}
+
+void route_on_done(struct core *c, struct span pairs)
+{
+    uint64_t token, result;
+    while (wire_pair_next(&pairs, &token, &result)) {
+        struct pending *p = idmap_get(&c->pending, token);
+        if (p == NULL)
+            continue; /* answered twice after a resend */
+        if (result == WIRE_DONE_RETRY) {
+            p->retry = true;
+            c->retry.fire = retry_fire;
+            if (!timer_is_set(&c->retry))
+                timer_set(&c->timers, &c->retry, c->now_ms + RETRY_MS);
+            continue;
+        }
+        idmap_del(&c->pending, token);
+        if (p->sid != 0)
+            session_work_end(c, p->sid, p->n);
+        pending_free(p);
+    }
+}
+
+/* Rerouting */
+
+static bool must_move(struct core *c, const struct pending *p)
+{
+    if (p->retry || p->node[0] == '\0')
+        return true;
+    if (strcmp(p->node, c->name) == 0)
+        return false; /* in this process: it answers */
+    if (p->slot != NO_SLOT) {
+        const char *owner = c->out.owner(c->out.ctx, p->slot);
+        return owner == NULL || strcmp(owner, p->node) != 0;
+    }
+    return !c->out.alive(c->out.ctx, p->node, 0);
+}
+
+static void move(struct core *c, struct pending *p)
+{
+    struct wire_frame f;
+    if (p->frame == NULL || !wire_decode(rcbuf_span(p->frame), &f)) {
+        pending_free(p);
+        return;
+    }
+    stat_add(&routed_again, 1);
+    f.flags |= WIRE_AGAIN;
+    if (f.targets.p != NULL) {
+        struct bundle *bundles = NULL;
+        size_t count = 0;
+        struct span targets = f.targets;
+        struct wire_target t;
+        while (wire_target_next(&targets, &t))
+            bundle_target(c, &bundles, &count, t.to, jid_bare(&f.stanza.from));
+        send_bundles(c, &f, bundles, count);
+    } else {
+        route_frame(c, &f);
+    }
+    if (p->sid != 0)
+        session_work_end(c, p->sid, p->n); /* the new dispatch has begun its own */
+    pending_free(p);
+}
+
+static int by_token(const void *a, const void *b)
+{
+    const struct pending *x = *(struct pending *const *)a, *y = *(struct pending *const *)b;
+    return x->token < y->token ? -1 : x->token > y->token;
+}
+
+void route_reroute(struct core *c)
+{
+    struct pending **all = xmalloc((c->pending.count + 1) * sizeof *all);
+    size_t count = 0, at = 0;
+    struct pending *p;
+    while ((p = idmap_next(&c->pending, &at)) != NULL)
+        if (must_move(c, p))
+            all[count++] = p;
+    /* In the order in which they were first sent: order per stream is a promise. */
+    qsort(all, count, sizeof *all, by_token);
+    for (size_t i = 0; i < count; i++)
+        idmap_del(&c->pending, all[i]->token);
+    for (size_t i = 0; i < count; i++)
+        move(c, all[i]);
+    free(all);
+}
+
+void route_free(struct core *c)
+{
+    size_t at = 0;
+    struct pending *p;
+    while ((p = idmap_next(&c->pending, &at)) != NULL)
+        pending_free(p);
+    idmap_free(&c->pending);
+}
