@@ -69,7 +69,8 @@ void ring_free(struct ring *r);
 /* Runs turns until ring_stop. */
 void ring_run(struct ring *r);
 
-/* Runs one turn, sleeping at most max_wait_ms for the first completion. For tests. */
+/* Runs one turn, sleeping at most max_wait_ms for the first completion, whose callback runs in the next turn.
+ * For tests. */
 void ring_turn(struct ring *r, uint64_t max_wait_ms);
 
 /* How many operations are busy. */

@@ -29,7 +29,7 @@ static struct ring *ring;
         while (!(condition)) {                                    \
             if (clock_mono_ms() > turn_limit_ms)                  \
                 fail_msg("timed out waiting for %s", #condition); \
-            ring_turn(ring, 100);                                 \
+            ring_turn(ring, 2);                                   \
         }                                                         \
     } while (0)
 
