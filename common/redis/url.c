@@ -88,8 +88,10 @@ static const char *tcp_parse(struct span rest, struct redis_url *out)
     size_t host_end = rest.n, port_at = rest.n;
     if (rest.n > 0 && rest.p[0] == '[') {
         host_end = span_index(rest, ']');
+        if (host_end == rest.n)
+            return "the ] is missing";
         out->host = span_dup(span_sub(rest, 1, host_end - 1));
-        port_at = MIN(host_end + 1, rest.n);
+        port_at = host_end + 1;
     } else {
         host_end = port_at = span_index(rest, ':');
         out->host = span_dup(span_sub(rest, 0, host_end));
