@@ -55,7 +55,8 @@ struct stream_event {
 
 enum stream_side { STREAM_RECEIVING, STREAM_INITIATING };
 
-/* Everything that streams of one kind share; one per process and namespace. */
+/* Everything that streams of one kind share. The owner may point a stream at another kind of the same
+ * namespace at any time, to give it other limits (after login). */
 struct stream_kind {
     const char *content_ns; /* "jabber:client", "jabber:server", "jabber:component:accept" */
     struct xml_limits limits;
@@ -72,19 +73,27 @@ struct stream {
     bool header_sent; /* ours */
     bool failed;
     bool closed_sent;
-    bool prefix_ok;
-    uint8_t version; /* the peer's major version; 0 = none (pre-1.0) */
+    bool closed_seen; /* the peer's </stream:stream>: whatever follows is ignored */
+    uint8_t version;  /* the peer's major version; 0 = none (pre-1.0) */
 };
 
-/* Prepares a stream (embedded in its owner) / makes it expect a new header, after TLS and SASL (RFC 6120
- * §4.3.3): bytes of the old stream that were not yet consumed are dropped. */
+/* Prepares a stream (embedded in its owner). kind must outlive it. */
 void stream_init(struct stream *s, const struct stream_kind *kind, enum stream_side side);
+
+/* Makes it expect a new header, after TLS and SASL (RFC 6120 §4.3.3): an incomplete element of the old stream
+ * is dropped. */
 void stream_restart(struct stream *s);
+
+/* Frees what is held inside; the stream must be initialised before it is used again. */
 void stream_free(struct stream *s);
 
 /* Takes the next event from *in (consumed bytes are cut from its front; an incomplete element is kept
- * inside). Call until STREAM_MORE. What the event borrows is valid until the next call. After a restart the
- * owner must drop what is left of *in when the step demands it (after <proceed/>: RFC 6120 §5.4.3.3). */
+ * inside). Call until STREAM_MORE. What the event borrows is valid until the next call on this stream resp.
+ * (element) on any. After a restart the owner must drop what is left of *in when the step demands it (after
+ * <proceed/>: RFC 6120 §5.4.3.3). Checked here: XML and limits (§11, §13.12), the header's names, namespaces
+ * and version (§4.7.5, §4.8), first-level elements of a foreign content namespace or with a prefix for the
+ * own one (§4.8.3, §4.8.5). White space between elements is taken silently (§4.6.1), all input after
+ * STREAM_CLOSED and STREAM_FAILED too. */
 struct stream_event stream_next(struct stream *s, struct span *in);
 
 struct stream_header {
@@ -92,7 +101,8 @@ struct stream_header {
     bool version;                   /* version='1.0' */
 };
 
-/* Appends our header, with the XML declaration. */
+/* Appends our header, with the XML declaration (RFC 6120 §4.7, §11.5). On server streams it binds `db` too
+ * (XEP-0220). */
 void stream_open(struct stream *s, const struct stream_header *header, struct buf *out);
 
 /* Appends a stream error, preceded by our header when it has not been sent (RFC 6120 §4.9.1.2), followed by
@@ -104,8 +114,15 @@ void stream_fail(struct stream *s, const struct stream_header *header, enum stre
 /* Appends </stream:stream> once (a header before it when none was sent). */
 void stream_close(struct stream *s, struct buf *out);
 
-/* "not-well-formed" and the like; and back (an unknown name gives undefined-condition, RFC 6120 §4.9.3). */
+/* stream_fail with <see-other-host/> (RFC 6120 §4.9.3.19); host_port is "host", "host:port" or "[v6]:port".
+ */
+void stream_redirect(struct stream *s, const struct stream_header *header, const char *host_port,
+                     struct buf *out);
+
+/* "not-well-formed" and the like (RFC 6120 §4.9.3). */
 const char *stream_error_name(enum stream_error error);
+
+/* And back; an unknown name gives undefined-condition. */
 enum stream_error stream_error_parse(struct span name);
 
 /* The stream error for a refused piece of XML. */

@@ -1,0 +1,172 @@
+/* From what a peer sent to the raw form that travels.
+ *
+ * One pass over the start tag, written anew: the bare kind, `from`, the language, the prefix declarations and
+ * attributes as they stood; then the content, byte for byte. Behind the raw bytes follows what is not there
+ * literally: the prepared addresses, decoded id and language, the children's namespaces. *out may move while
+ * it grows, so everything is noted as offset and length first. */
+#include "common/stanza/internal.h"
+
+/* A place in *out; n 0 with set = an empty value. */
+struct place {
+    size_t at;
+    size_t n;
+    bool set;
+};
+
+static struct place place_add(struct buf *out, struct span s)
+{
+    struct place place = {out->n, s.n, s.p != NULL};
+
+    buf_add_span(out, s);
+    return place;
+}
+
+static struct span place_span(const struct buf *out, struct place place)
+{
+    return place.set ? span_make(out->p + place.at, place.n) : (struct span){NULL, 0};
+}
+
+/* True when the content relies on a default namespace that the rewritten tag would lose. */
+static bool changes_default(const struct xml_element *e)
+{
+    for (size_t i = 0; i < e->decl_count; i++)
+        if (e->decls[i].prefix.n == 0 && !span_eq(e->decls[i].uri, e->ns))
+            return true;
+    return false;
+}
+
+static void add_start_tag(struct buf *out, const struct xml_element *e, const char *name, struct span from,
+                          struct span lang)
+{
+    buf_add_char(out, '<');
+    buf_add_str(out, name);
+    xml_add_attr(out, "from", from);
+    if (lang.n > 0)
+        xml_add_attr(out, "xml:lang", lang);
+    for (size_t i = 0; i < e->decl_count; i++)
+        if (e->decls[i].prefix.n > 0)
+            buf_add_span(out, e->decls[i].raw);
+    for (size_t i = 0; i < e->attr_count; i++)
+        if (from.p == NULL || e->attrs[i].prefix.n > 0 || !span_is(e->attrs[i].name, "from"))
+            buf_add_span(out, e->attrs[i].raw);
+}
+
+/* RFC 6120 §8.2.3. */
+static bool iq_is_good(const struct stanza *s, uint32_t child_count)
+{
+    if (s->id.p == NULL)
+        return false;
+    switch (s->type) {
+    case STANZA_GET:
+    case STANZA_SET:
+        return child_count == 1;
+    case STANZA_RESULT:
+        return child_count <= 1;
+    default:
+        return s->type == STANZA_ERROR;
+    }
+}
+
+/* Prepares an address behind the raw bytes. An empty attribute counts as none (RFC 6120 §8.1.1.1 knows no
+ * empty address). */
+static bool place_jid(struct buf *out, struct span text, size_t *at, struct jid *jid)
+{
+    *at = out->n;
+    *jid = (struct jid){NULL};
+    return text.n == 0 || jid_prepare(text, out, jid, NULL);
+}
+
+static void fill_children(const struct xml_element *e, struct span element, struct buf *out, size_t inner_at,
+                          struct stanza *s)
+{
+    struct place ns[STANZA_CHILDREN_MAX];
+    struct place client = {0};
+
+    s->child_count = (uint16_t)MIN(e->child_count, STANZA_CHILDREN_MAX);
+    for (size_t i = 0; i < s->child_count; i++) {
+        if (!stanza_is_content_ns(e->children[i].ns)) {
+            ns[i] = place_add(out, e->children[i].ns);
+            continue;
+        }
+        if (!client.set)
+            client = place_add(out, SPAN(NS_CLIENT));
+        ns[i] = client;
+    }
+    for (size_t i = 0; i < s->child_count; i++) {
+        const struct xml_child *child = &e->children[i];
+        size_t name_at = (size_t)(child->name.p - element.p) - e->inner_start;
+        s->children[i] = (struct xml_child){
+            .name = span_make(s->raw.p + inner_at + name_at, child->name.n),
+            .ns = place_span(out, ns[i]),
+            .start = (uint32_t)(child->start - e->inner_start + inner_at),
+            .end = (uint32_t)(child->end - e->inner_start + inner_at),
+        };
+    }
+}
+
+enum stanza_verdict stanza_rewrite(const struct xml_element *e, struct span element, struct span from,
+                                   struct span default_lang, struct buf *out, struct stanza *s)
+{
+    enum stanza_verdict verdict = STANZA_GOOD;
+    struct stanza_attrs attrs;
+    size_t raw_at = out->n, inner_at, raw_n, from_at, to_at;
+    struct place id, lang;
+    bool type_ok, from_ok, to_ok;
+
+    memset(s, 0, offsetof(struct stanza, children));
+    s->child_count = 0;
+    if (!stanza_is_content_ns(e->ns) || !stanza_kind_parse(e->name, &s->kind) || changes_default(e))
+        return STANZA_NOT_A_STANZA;
+    stanza_read_attrs(e, &attrs);
+    type_ok = stanza_type_parse(s->kind, attrs.type, &s->type);
+    const char *name = stanza_kind_name(s->kind);
+
+    buf_reserve(out, 2 * element.n + 8 * from.n + default_lang.n + 256);
+    add_start_tag(out, e, name, from, attrs.lang.p == NULL ? default_lang : (struct span){NULL, 0});
+    inner_at = out->n - raw_at + (element.p[e->inner_start] != '/');
+    if (element.p[e->inner_start] != '/')
+        buf_add_char(out, '>');
+    if (e->prefix.n == 0) {
+        buf_add(out, element.p + e->inner_start, element.n - e->inner_start);
+    } else if (element.p[e->inner_start] == '/') {
+        buf_add_lit(out, "/>");
+    } else {
+        buf_add(out, element.p + e->inner_start, e->inner_end - e->inner_start);
+        buf_addf(out, "</%s>", name);
+    }
+    raw_n = out->n - raw_at;
+
+    if (from.p != NULL) {
+        from_at = place_add(out, from).at;
+        from_ok = jid_split(from, &s->from);
+    } else {
+        from_ok = place_jid(out, attrs.from, &from_at, &s->from);
+    }
+    to_ok = place_jid(out, attrs.to, &to_at, &s->to);
+    id = place_add(out, attrs.id);
+    lang = place_add(out, attrs.lang.p != NULL ? attrs.lang : default_lang);
+
+    /* fill_children appends too: it gets the room first, so that s->raw stays where it is. */
+    size_t ns_n = sizeof(NS_CLIENT);
+    for (size_t i = 0; i < MIN(e->child_count, STANZA_CHILDREN_MAX); i++)
+        ns_n += e->children[i].ns.n;
+    buf_reserve(out, ns_n);
+    s->raw = span_make(out->p + raw_at, raw_n);
+    fill_children(e, element, out, inner_at, s);
+    s->from.p = from_ok && s->from.domain_n > 0 ? out->p + from_at : NULL;
+    s->to.p = to_ok && s->to.domain_n > 0 ? out->p + to_at : NULL;
+    if (s->from.p == NULL)
+        s->from = (struct jid){NULL};
+    if (s->to.p == NULL)
+        s->to = (struct jid){NULL};
+    s->id = place_span(out, id);
+    s->lang = lang.n > 0 ? place_span(out, lang) : (struct span){NULL, 0};
+
+    if (!type_ok)
+        verdict = s->kind == STANZA_IQ ? STANZA_BAD_IQ : STANZA_BAD_TYPE;
+    else if (s->kind == STANZA_IQ && !iq_is_good(s, e->child_count))
+        verdict = STANZA_BAD_IQ;
+    else if (!to_ok)
+        verdict = STANZA_BAD_TO;
+    return verdict;
+}
