@@ -78,6 +78,7 @@ void core_free(struct core *c)
     timers_free(&c->timers);
     free_pairs(&c->done_lists);
     free_pairs(&c->handled_lists);
+    session_bundles_free(c);
     map_free(&c->users);
     idmap_free(&c->sessions);
     buf_free(&c->local);
@@ -190,7 +191,7 @@ void core_node_gone(struct core *c, const char *node, uint64_t incarnation, uint
     for (size_t i = 0; i < count; i++)
         session_lost(lost[i]);
     free(lost);
-    route_reroute(c);
+    route_node_gone(c, node);
     if (count > 0)
         log_warn("core", "connection manager gone, its sessions wait or end node=%s sessions=%zu", node,
                  count);

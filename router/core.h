@@ -69,6 +69,8 @@ struct core {
     struct list idle_users;   /* candidates for eviction, oldest first */
     struct map done_lists;    /* node → DONE pairs that wait for the end of the turn (route.c) */
     struct map handled_lists; /* node → HANDLED pairs (session.c) */
+    struct span bundle_raw;   /* session_bundle_begin */
+    struct map bundles;       /* node → targets so far */
     struct buf local;         /* frames to this router itself, length-prefixed */
 };
 

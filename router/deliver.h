@@ -34,6 +34,12 @@ void deliver_catch_up(struct session *s);
  */
 void deliver_entry_end(struct entry *e, bool acked);
 
+/* Finds sessions for entries that no session has any more: the next available one catches up. */
+void deliver_reassign(struct user *u);
+
+/* A session's record says that it had entry id under outbound number n unacknowledged. */
+void deliver_restore_assignment(struct session *s, uint64_t n, struct store_id id);
+
 /* Adds the mailbox floor to the batch when it has moved (end of turn). */
 void deliver_write_floor(struct user *u);
 

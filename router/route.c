@@ -333,6 +333,16 @@ void route_reroute(struct core *c)
     free(all);
 }
 
+void route_node_gone(struct core *c, const char *node)
+{
+    size_t at = 0;
+    struct pending *p;
+    while ((p = idmap_next(&c->pending, &at)) != NULL)
+        if (p->frame != NULL && strcmp(p->node, node) == 0)
+            p->retry = true;
+    route_reroute(c);
+}
+
 void route_free(struct core *c)
 {
     size_t at = 0;

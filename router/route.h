@@ -39,6 +39,9 @@ void route_on_done(struct core *c, struct span pairs);
 /* Sends again what is pending towards slots whose owner changed and nodes that are gone. */
 void route_reroute(struct core *c);
 
+/* An incarnation of a node ended: what is pending there is sent again. */
+void route_node_gone(struct core *c, const char *node);
+
 /* Enters this room's counters. */
 void route_register_stats(void);
 

@@ -51,9 +51,10 @@ struct session {
     uint32_t unacked_at, unacked_count, unacked_cap;
     uint64_t sm_in_base, sm_out_base; /* numbers at which XEP-0198 counting began */
     uint32_t resume_s;                /* granted; 0 = none */
-    struct store_id cursor;           /* mailbox entries up to it need not be read for this session */
-    struct timer timeout;             /* detached: ends the session */
-    void *slots;                      /* features' per-session data, zeroed */
+    bool restored;          /* from its record: what it had not acknowledged is in the mailbox only */
+    struct store_id cursor; /* mailbox entries up to it need not be read for this session */
+    struct timer timeout;   /* detached: ends the session */
+    void *slots;            /* features' per-session data, zeroed */
 };
 
 /* Enters a new session for a client of `node` (user must be ready). A session of the same resource is
@@ -84,6 +85,9 @@ void session_save(struct session *s);
 /* Restores the sessions of a loaded user from their records. */
 void session_restore(struct user *u, const struct store_field *records, size_t count);
 
+/* After the load: sessions whose connection manager is dead are lost. */
+void session_restore_check(struct user *u);
+
 /* Sends a raw stanza to the session: gives it a number, keeps it when stream management needs that. to: put
  * into the start tag as `to` when not empty. entry: the mailbox entry that it delivers, or NULL. */
 void session_send(struct session *s, struct span raw, struct span to, struct entry *entry);
@@ -96,6 +100,22 @@ void session_acked(struct session *s, uint64_t n);
 void session_work_begin(struct session *s, uint64_t n);
 void session_work_end(struct core *c, uint64_t sid, uint64_t n);
 
+/* One raw stanza goes to many sessions: between begin and end session_send of that very raw collects the
+ * sessions of a connection manager and sends it there once, with a list of targets. */
+void session_bundle_begin(struct core *c, struct span raw);
+void session_bundle_end(struct core *c);
+void session_bundle_flush(struct core *c, const char *node);
+void session_bundles_free(struct core *c);
+
+/* An entry stands unacknowledged under outbound number n (rebuilding after a load). */
+void session_assign(struct session *s, struct entry *entry, uint64_t n);
+
+/* Takes back what was assigned under numbers above n: the client has not had it. */
+void session_unassign_after(struct session *s, uint64_t n);
+
+/* True when a message may be sent now; else it stays in the mailbox until deliver_catch_up. */
+bool session_has_room(const struct session *s);
+
 /* Sends the HANDLED lists (end of turn). */
 void session_flush_handled(struct core *c);
 
@@ -107,6 +127,9 @@ void session_enable(struct session *s, unsigned wanted_s);
 void session_resume(struct user *u, uint64_t fresh_sid, struct span sm_id, uint32_t h, const char *node,
                     uint64_t node_incarnation);
 void session_sync(struct user *u, const struct wire_frame *f, const char *node, uint64_t node_incarnation);
+
+/* Enters this room's counters. */
+void session_register_stats(void);
 
 /* Per-session data of a feature (its session_size bytes, zeroed at open). */
 void *session_slot(struct session *s, const struct feature *feature);

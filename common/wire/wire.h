@@ -20,7 +20,8 @@
  *   R → c2s  KILL     sid, num = enum stream_error, text: end the stream with that error; no CLOSED is needed
  *   c2s → R  RESUME   sid = a fresh one, from = bare JID, name = SM id, num = the client's h
  *   R → c2s  RESUMED  sid = the fresh one, session = the old sid that is in force again, to = full JID, n =
- * highest inbound number handled, num = h to tell the client; DELIVERs of what the client lacks follow |
+ * highest inbound number handled, num = h to tell the client, token = the outbound number that the client's h
+ *                     stands for; DELIVERs of what the client lacks follow |
  * RESUME_FAILED sid, num = enum stanza_error (item-not-found), n = the session's last h (flag WIRE_HAS_H when
  * known)
  *

@@ -1,0 +1,472 @@
+/* Sessions: opening, closing, losing and finding again; the two number rows.
+ *
+ * Inbound: in_taken is the highest number seen, in_open counts the open pieces of work of each number above
+ * in_handled; when the oldest has none left, in_handled moves and HANDLED goes out at the end of the turn.
+ * Outbound: every stanza gets the next number; what has to be acknowledged (a mailbox entry, or anything
+ * under stream management) stands in `unacked`. */
+#include "router/session.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "common/log/log.h"
+#include "common/stats/stats.h"
+#include "common/stream/stream.h"
+#include "router/deliver.h"
+#include "router/feature.h"
+#include "router/session_internal.h"
+
+#define UNACKED_MAX     512  /* beyond it messages stay in the mailbox */
+#define VOLATILE_MAX    1000 /* kept for a resumption, beyond it the oldest go */
+#define OPEN_WORK_MAX   131072
+#define SYNC_TIMEOUT_MS 10000
+
+static struct stat_counter opened =
+    STAT_COUNTER("jackdaw_router_sessions_opened_total", "Sessions opened", NULL);
+static struct stat_counter closed =
+    STAT_COUNTER("jackdaw_router_sessions_closed_total", "Sessions ended", NULL);
+static struct stat_counter detached =
+    STAT_COUNTER("jackdaw_router_sessions_detached_total",
+                 "Sessions that lost their stream and wait for a resumption", NULL);
+static struct stat_counter sent =
+    STAT_COUNTER("jackdaw_router_delivered_total", "Stanzas sent to sessions", NULL);
+static struct stat_counter volatile_dropped = STAT_COUNTER(
+    "jackdaw_router_dropped_total", "Stanzas dropped, by rule", "rule=\"unacknowledged-volatile\"");
+
+void session_register_stats(void)
+{
+    stat_register(&opened.meta);
+    stat_register(&closed.meta);
+    stat_register(&detached.meta);
+    session_sm_register_stats();
+    stat_register(&sent.meta);
+    stat_register(&volatile_dropped.meta);
+}
+
+static const char *state_name(enum session_state state)
+{
+    static const char *const names[] = {"live", "unsynced", "detached", "closed"};
+    return names[state];
+}
+
+void session_enter_state(struct session *s, enum session_state state)
+{
+    log_debug("session", "%s: %s -> %s sid=%016llx", s->full, state_name(s->state), state_name(state),
+              (unsigned long long)s->sid);
+    s->state = state;
+}
+
+struct session *session_find(struct core *c, uint64_t sid)
+{
+    return idmap_get(&c->sessions, sid);
+}
+
+struct session *session_by_resource(struct user *u, struct span resource)
+{
+    LIST_EACH(it, &u->sessions)
+    {
+        struct session *s = LIST_ENTRY(it, struct session, of_user);
+        if (span_eq(resource, span_of(s->resource)))
+            return s;
+    }
+    return NULL;
+}
+
+/* Making and freeing */
+
+static void timeout_fire(struct timer *t, uint64_t now_ms)
+{
+    (void)now_ms;
+    struct session *s = CONTAINER_OF(t, struct session, timeout);
+    if (s->state == SESSION_UNSYNCED)
+        session_lost(s);
+    else
+        session_close(s);
+}
+
+struct session *session_make(struct user *u, uint64_t sid, struct span resource, const char *node,
+                             uint64_t node_incarnation)
+{
+    struct session *s = xcalloc(1, sizeof *s);
+    s->user = u;
+    s->sid = sid;
+    s->resource = span_dup(resource);
+    s->full = xasprintf("%s/%s", u->bare, s->resource);
+    jid_split(span_of(s->full), &s->jid);
+    snprintf(s->node, sizeof s->node, "%s", node);
+    s->node_incarnation = node_incarnation;
+    s->timeout.fire = timeout_fire;
+    s->cursor = u->floor;
+    if (feature_session_bytes() > 0)
+        s->slots = xcalloc(1, feature_session_bytes());
+    list_init(&s->of_user);
+    list_init(&s->dirty);
+    list_add(&u->sessions, &s->of_user);
+    user_hold(u);
+    idmap_put(&u->core->sessions, sid, s);
+    return s;
+}
+
+static void session_free(struct session *s)
+{
+    struct user *u = s->user;
+    struct core *c = u->core;
+    if (idmap_get(&c->sessions, s->sid) == s)
+        idmap_del(&c->sessions, s->sid);
+    timer_clear(&c->timers, &s->timeout);
+    list_del(&s->of_user);
+    list_del(&s->dirty);
+    for (uint32_t i = 0; i < s->unacked_count; i++)
+        rcbuf_unref(s->unacked[(s->unacked_at + i) % s->unacked_cap].raw);
+    free(s->unacked);
+    free(s->in_open);
+    size_t at = 0;
+    char *jid;
+    while ((jid = map_next(&s->directed, &at)) != NULL)
+        free(jid);
+    map_free(&s->directed);
+    rcbuf_unref(s->presence);
+    free(s->slots);
+    free(s->resource);
+    free(s->full);
+    free(s);
+    user_release(u);
+}
+
+void *session_slot(struct session *s, const struct feature *feature)
+{
+    return (char *)s->slots + feature_session_offset(feature);
+}
+
+struct session *session_open(struct user *u, uint64_t sid, struct span resource, const char *node,
+                             uint64_t node_incarnation, enum stanza_error *error)
+{
+    struct core *c = u->core;
+    unsigned count = 0;
+    LIST_EACH(it, &u->sessions)
+    count++;
+    char random[24];
+    if (resource.n == 0) {
+        snprintf(random, sizeof random, "%016llx", (unsigned long long)c->out.random(c->out.ctx));
+        resource = span_of(random);
+    }
+    struct session *old = session_by_resource(u, resource);
+    if (old == NULL && c->conf->limits_enabled && count >= (uint64_t)c->conf->limits_sessions_per_account) {
+        *error = STANZA_E_RESOURCE_CONSTRAINT;
+        return NULL;
+    }
+    if (old != NULL)
+        session_kill(old, STREAM_E_CONFLICT, "replaced by a new session of the same resource");
+    struct session *s = session_make(u, sid, resource, node, node_incarnation);
+    s->last_active_wall_ms = c->out.wall_ms(c->out.ctx);
+    stat_add(&opened, 1);
+    session_save(s);
+    feature_event(EV_SESSION_OPENED, u, s);
+    return s;
+}
+
+void session_close(struct session *s)
+{
+    struct user *u = s->user;
+    if (s->state == SESSION_CLOSED)
+        return;
+    user_hold(u);
+    session_enter_state(s, SESSION_CLOSED);
+    stat_add(&closed, 1);
+    timer_clear(&u->core->timers, &s->timeout);
+    list_del(&s->of_user); /* rules that look for other sessions must not find it */
+    feature_event(EV_SESSION_CLOSED, u, s);
+    store_drop(user_batch(u), STORE_SESSIONS, span_of(s->resource));
+    for (uint32_t i = 0; i < s->unacked_count; i++) {
+        struct entry *entry = s->unacked[(s->unacked_at + i) % s->unacked_cap].entry;
+        if (entry != NULL)
+            deliver_entry_end(entry, false);
+    }
+    deliver_reassign(u);
+    session_free(s);
+    user_release(u);
+}
+
+void session_forget(struct session *s)
+{
+    session_free(s);
+}
+
+void session_frame(struct session *s, struct wire_frame *f)
+{
+    struct core *c = s->user->core;
+    if (f->sid == 0)
+        f->sid = s->sid;
+    f->slot = s->user->slot;
+    f->epoch = c->epoch;
+    if (c->bundle_raw.p != NULL)
+        session_bundle_flush(c, s->node);
+    c->out.send(c->out.ctx, s->node, f);
+}
+
+void session_kill(struct session *s, unsigned stream_error, const char *text)
+{
+    if (s->state == SESSION_LIVE || s->state == SESSION_UNSYNCED) {
+        struct wire_frame f = {.kind = WIRE_KILL, .num = stream_error, .text = span_of(text)};
+        session_frame(s, &f);
+    }
+    session_close(s);
+}
+
+void session_lost(struct session *s)
+{
+    if (s->state != SESSION_LIVE && s->state != SESSION_UNSYNCED)
+        return;
+    if (!s->sm || s->resume_s == 0) {
+        session_close(s);
+        return;
+    }
+    session_enter_state(s, SESSION_DETACHED);
+    stat_add(&detached, 1);
+    s->held = false;
+    timer_set(&s->user->core->timers, &s->timeout, s->user->core->now_ms + (uint64_t)s->resume_s * 1000);
+    session_save(s);
+}
+
+/* Outbound */
+
+struct unacked *session_unacked_push(struct session *s)
+{
+    if (s->unacked_count == s->unacked_cap) {
+        uint32_t cap = s->unacked_cap == 0 ? 4 : s->unacked_cap * 2;
+        struct unacked *ring = xcalloc(cap, sizeof *ring);
+        for (uint32_t i = 0; i < s->unacked_count; i++)
+            ring[i] = s->unacked[(s->unacked_at + i) % s->unacked_cap];
+        free(s->unacked);
+        s->unacked = ring;
+        s->unacked_cap = cap;
+        s->unacked_at = 0;
+    }
+    return &s->unacked[(s->unacked_at + s->unacked_count++) % s->unacked_cap];
+}
+
+bool session_has_room(const struct session *s)
+{
+    return !s->held && s->unacked_count < UNACKED_MAX && s->state != SESSION_CLOSED;
+}
+
+/* "<presence" + " to='…'" + the rest. */
+static void add_addressed(struct buf *out, struct span raw, struct span to)
+{
+    size_t name = 1;
+    while (name < raw.n && raw.p[name] != ' ' && raw.p[name] != '>' && raw.p[name] != '/')
+        name++;
+    buf_add(out, raw.p, name);
+    xml_add_attr(out, "to", to);
+    buf_add(out, raw.p + name, raw.n - name);
+}
+
+static struct rcbuf *keep(struct span raw, struct span to)
+{
+    if (to.n == 0)
+        return rcbuf_new(raw.p, raw.n);
+    struct buf b = {0};
+    add_addressed(&b, raw, to);
+    struct rcbuf *r = rcbuf_new(b.p, b.n);
+    buf_free(&b);
+    return r;
+}
+
+/* A client that never acknowledges must not grow the process: the oldest volatile stanza loses its bytes (its
+ * number stays). Messages are safe in the mailbox. */
+static void drop_oldest_volatile(struct session *s)
+{
+    for (uint32_t i = 0; i < s->unacked_count; i++) {
+        struct unacked *x = &s->unacked[(s->unacked_at + i) % s->unacked_cap];
+        if (x->entry == NULL && x->raw != NULL) {
+            rcbuf_unref(x->raw);
+            x->raw = NULL;
+            stat_add(&volatile_dropped, 1);
+            return;
+        }
+    }
+}
+
+struct bundle_list {
+    char node[64];
+    struct buf targets;
+};
+
+void session_transmit(struct session *s, struct span raw, struct span to, uint64_t n, bool confirm)
+{
+    struct core *c = s->user->core;
+    struct wire_target t = {s->sid, n, to};
+    if (!confirm && c->bundle_raw.p != NULL && c->bundle_raw.p == raw.p && c->bundle_raw.n == raw.n) {
+        struct bundle_list *b = map_get(&c->bundles, span_of(s->node));
+        if (b == NULL) {
+            b = xcalloc(1, sizeof *b);
+            snprintf(b->node, sizeof b->node, "%s", s->node);
+            map_put(&c->bundles, span_of(b->node), b);
+        }
+        wire_target_add(&b->targets, &t);
+        return;
+    }
+    char space[64 + JID_MAX_BYTES];
+    struct buf targets = {space, 0, sizeof space}; /* never grows: a target is 18 bytes and an address */
+    CHECK(to.n <= JID_MAX_BYTES);
+    wire_target_add(&targets, &t);
+    struct wire_frame f = {
+        .kind = WIRE_DELIVER, .flags = confirm ? WIRE_CONFIRM : 0, .targets = buf_span(&targets), .raw = raw};
+    session_frame(s, &f);
+}
+
+void session_bundle_begin(struct core *c, struct span raw)
+{
+    c->bundle_raw = raw;
+}
+
+void session_bundle_flush(struct core *c, const char *node)
+{
+    struct bundle_list *b = map_get(&c->bundles, span_of(node));
+    if (b == NULL || b->targets.n == 0)
+        return;
+    struct wire_frame f = {.kind = WIRE_DELIVER,
+                           .slot = 0xffff,
+                           .epoch = c->epoch,
+                           .targets = buf_span(&b->targets),
+                           .raw = c->bundle_raw};
+    c->out.send(c->out.ctx, b->node, &f);
+    buf_clear(&b->targets);
+}
+
+void session_bundle_end(struct core *c)
+{
+    size_t at = 0;
+    struct bundle_list *b;
+    while ((b = map_next(&c->bundles, &at)) != NULL)
+        session_bundle_flush(c, b->node);
+    c->bundle_raw = (struct span){NULL, 0};
+}
+
+void session_bundles_free(struct core *c)
+{
+    size_t at = 0;
+    struct bundle_list *b;
+    while ((b = map_next(&c->bundles, &at)) != NULL) {
+        buf_free(&b->targets);
+        free(b);
+    }
+    map_free(&c->bundles);
+}
+
+void session_send(struct session *s, struct span raw, struct span to, struct entry *entry)
+{
+    if (s->state == SESSION_CLOSED)
+        return;
+    uint64_t n = ++s->out_sent;
+    if (entry != NULL || s->sm) {
+        struct unacked *x = session_unacked_push(s);
+        *x = (struct unacked){n, entry, s->sm ? keep(raw, to) : NULL};
+        if (s->unacked_count > VOLATILE_MAX)
+            drop_oldest_volatile(s);
+    }
+    if (entry != NULL)
+        entry->refs++;
+    stat_add(&sent, 1);
+    if (s->state == SESSION_LIVE)
+        session_transmit(s, raw, to, n, entry != NULL);
+}
+
+void session_acked(struct session *s, uint64_t n)
+{
+    struct user *u = s->user;
+    if (n > s->out_sent) {
+        log_warn("session", "acknowledged more than was sent, ignored jid=%s n=%llu sent=%llu", s->full,
+                 (unsigned long long)n, (unsigned long long)s->out_sent);
+        return;
+    }
+    user_hold(u);
+    while (s->unacked_count > 0 && s->unacked[s->unacked_at].n <= n) {
+        struct unacked x = s->unacked[s->unacked_at];
+        s->unacked_at = (s->unacked_at + 1) % s->unacked_cap;
+        s->unacked_count--;
+        rcbuf_unref(x.raw);
+        if (x.entry != NULL)
+            deliver_entry_end(x.entry, true);
+    }
+    s->out_acked = MAX(s->out_acked, n);
+    if (s->catching_up && s->unacked_count < UNACKED_MAX / 2)
+        deliver_catch_up(s);
+    user_release(u);
+}
+
+void session_set_held(struct session *s, bool held)
+{
+    s->held = held;
+    if (!held && s->catching_up)
+        deliver_catch_up(s);
+}
+
+/* Inbound */
+
+void session_work_begin(struct session *s, uint64_t n)
+{
+    if (n <= s->in_handled || n - s->in_handled > OPEN_WORK_MAX)
+        return;
+    uint64_t at = n - s->in_handled - 1;
+    if (at >= s->in_cap) {
+        uint32_t cap = s->in_cap == 0 ? 8 : s->in_cap;
+        while (cap <= at)
+            cap *= 2;
+        uint32_t *ring = xcalloc(cap, sizeof *ring);
+        for (uint32_t i = 0; i < s->in_cap; i++)
+            ring[(s->in_handled + 1 + i) & (cap - 1)] = s->in_open[(s->in_handled + 1 + i) & (s->in_cap - 1)];
+        free(s->in_open);
+        s->in_open = ring;
+        s->in_cap = cap;
+    }
+    s->in_open[n & (s->in_cap - 1)]++;
+}
+
+void session_work_end(struct core *c, uint64_t sid, uint64_t n)
+{
+    struct session *s = session_find(c, sid);
+    if (s == NULL || n <= s->in_handled || n - s->in_handled > s->in_cap)
+        return;
+    uint32_t *open = &s->in_open[n & (s->in_cap - 1)];
+    if (*open > 0)
+        (*open)--;
+    bool moved = false;
+    while (s->in_handled < s->in_taken && s->in_open[(s->in_handled + 1) & (s->in_cap - 1)] == 0) {
+        s->in_handled++;
+        moved = true;
+    }
+    if (moved && list_empty(&s->dirty))
+        list_add(&c->dirty_handled, &s->dirty);
+}
+
+void session_flush_handled(struct core *c)
+{
+    struct list *it;
+    while ((it = list_pop(&c->dirty_handled)) != NULL) {
+        struct session *s = LIST_ENTRY(it, struct session, dirty);
+        if (s->state == SESSION_LIVE)
+            core_pair(&c->handled_lists, s->node, s->sid, s->in_handled);
+    }
+    core_flush_pairs(c, &c->handled_lists, WIRE_HANDLED);
+}
+
+void session_unassign_after(struct session *s, uint64_t n)
+{
+    while (s->unacked_count > 0) {
+        struct unacked *last = &s->unacked[(s->unacked_at + s->unacked_count - 1) % s->unacked_cap];
+        if (last->n <= n)
+            break;
+        s->unacked_count--;
+        rcbuf_unref(last->raw);
+        if (last->entry != NULL)
+            deliver_entry_end(last->entry, false);
+    }
+}
+
+void session_assign(struct session *s, struct entry *entry, uint64_t n)
+{
+    *session_unacked_push(s) = (struct unacked){n, entry, NULL};
+    entry->refs++;
+    s->out_sent = MAX(s->out_sent, n);
+}

@@ -1,0 +1,178 @@
+/* A session's record in the store: what another router needs to go on with it. */
+#include <stdlib.h>
+
+#include "common/log/log.h"
+#include "router/deliver.h"
+#include "router/session_internal.h"
+
+#define SYNC_TIMEOUT_MS 10000
+
+/* The record: one line of numbers, then lines `u N ID` (unacknowledged entries), `d JID` (directed presence),
+ * and the presence at the end. */
+
+enum { FLAG_SM = 1, FLAG_AVAILABLE = 2, FLAG_INTERESTED = 4, FLAG_CARBONS = 8, FLAG_DETACHED = 16 };
+
+void session_save(struct session *s)
+{
+    struct buf b = {0};
+    struct core *c = s->user->core;
+    unsigned flags = (s->sm ? FLAG_SM : 0) | (s->available ? FLAG_AVAILABLE : 0) |
+                     (s->interested ? FLAG_INTERESTED : 0) | (s->carbons ? FLAG_CARBONS : 0) |
+                     (s->state == SESSION_DETACHED ? FLAG_DETACHED : 0);
+    uint64_t wall = c->out.wall_ms(c->out.ctx);
+    uint64_t deadline = s->state == SESSION_DETACHED ? wall + (s->timeout.deadline_ms - c->now_ms) : 0;
+    uint64_t since = wall - (c->now_ms - s->available_since_ms);
+    buf_addf(&b, "1 %llu %s %llu %u %d %llu %llu %llu %llu %llu %u %llu %llu %llu\n",
+             (unsigned long long)s->sid, s->node, (unsigned long long)s->node_incarnation, flags, s->priority,
+             (unsigned long long)s->in_handled, (unsigned long long)s->out_sent,
+             (unsigned long long)s->out_acked, (unsigned long long)s->sm_in_base,
+             (unsigned long long)s->sm_out_base, s->resume_s, (unsigned long long)deadline,
+             (unsigned long long)since, (unsigned long long)s->last_active_wall_ms);
+    for (uint32_t i = 0; i < s->unacked_count; i++) {
+        const struct unacked *x = &s->unacked[(s->unacked_at + i) % s->unacked_cap];
+        if (x->entry != NULL)
+            buf_addf(&b, "u %llu %llu %llu\n", (unsigned long long)x->n, (unsigned long long)x->entry->id.ms,
+                     (unsigned long long)x->entry->id.seq);
+    }
+    size_t at = 0;
+    char *jid;
+    while ((jid = map_next(&s->directed, &at)) != NULL)
+        buf_addf(&b, "d %s\n", jid);
+    if (s->presence != NULL) {
+        buf_add_lit(&b, "p ");
+        buf_add_span(&b, rcbuf_span(s->presence));
+    }
+    store_put(user_batch(s->user), STORE_SESSIONS, span_of(s->resource), buf_span(&b));
+    buf_free(&b);
+}
+
+/* A cursor over the lines of a record. */
+static struct span next_line(struct span *text)
+{
+    size_t n = span_index(*text, '\n');
+    struct span line = span_sub(*text, 0, n);
+    *text = span_sub(*text, n + 1, text->n);
+    return line;
+}
+
+static struct span next_word(struct span *line)
+{
+    size_t n = span_index(*line, ' ');
+    struct span word = span_sub(*line, 0, n);
+    *line = span_sub(*line, n + 1, line->n);
+    return word;
+}
+
+static uint64_t next_number(struct span *line, bool *bad)
+{
+    uint64_t v = 0;
+    *bad |= !span_to_u64(next_word(line), UINT64_MAX, &v);
+    return v;
+}
+
+struct numbers {
+    uint64_t version, sid, incarnation, flags, in_handled, out_sent, out_acked, in_base, out_base, resume_s,
+        deadline, since, active;
+    int64_t priority;
+    struct span node;
+};
+
+static bool parse_numbers(struct span line, struct numbers *x)
+{
+    bool bad = false;
+    x->version = next_number(&line, &bad);
+    x->sid = next_number(&line, &bad);
+    x->node = next_word(&line);
+    x->incarnation = next_number(&line, &bad);
+    x->flags = next_number(&line, &bad);
+    bad |= !span_to_i64(next_word(&line), -128, 127, &x->priority);
+    x->in_handled = next_number(&line, &bad);
+    x->out_sent = next_number(&line, &bad);
+    x->out_acked = next_number(&line, &bad);
+    x->in_base = next_number(&line, &bad);
+    x->out_base = next_number(&line, &bad);
+    x->resume_s = next_number(&line, &bad);
+    x->deadline = next_number(&line, &bad);
+    x->since = next_number(&line, &bad);
+    x->active = next_number(&line, &bad);
+    return !bad && x->version == 1 && x->node.n > 0 && x->node.n < 64;
+}
+
+static void restore_line(struct session *s, struct span line)
+{
+    bool bad = false;
+    struct span kind = next_word(&line);
+    if (span_is(kind, "u")) {
+        uint64_t n = next_number(&line, &bad);
+        struct store_id id;
+        id.ms = next_number(&line, &bad);
+        id.seq = next_number(&line, &bad);
+        if (!bad)
+            deliver_restore_assignment(s, n, id);
+    } else if (span_is(kind, "d") && line.n > 0 && map_get(&s->directed, line) == NULL) {
+        char *jid = span_dup(line);
+        map_put(&s->directed, span_of(jid), jid);
+    }
+}
+
+static void restore_one(struct user *u, struct span resource, struct span record)
+{
+    struct core *c = u->core;
+    struct numbers x;
+    char node[64] = "";
+    if (!parse_numbers(next_line(&record), &x)) {
+        log_error("session", "a session record in Redis is malformed, dropped jid=%s resource=%.*s", u->bare,
+                  SPAN_FMT(resource));
+        store_drop(user_batch(u), STORE_SESSIONS, resource);
+        return;
+    }
+    memcpy(node, x.node.p, x.node.n);
+    struct session *s = session_make(u, x.sid, resource, node, x.incarnation);
+    s->restored = true;
+    s->state = SESSION_UNSYNCED;
+    s->sm = (x.flags & FLAG_SM) != 0;
+    s->available = (x.flags & FLAG_AVAILABLE) != 0;
+    s->interested = (x.flags & FLAG_INTERESTED) != 0;
+    s->carbons = (x.flags & FLAG_CARBONS) != 0;
+    s->priority = (int8_t)x.priority;
+    s->in_handled = s->in_taken = x.in_handled;
+    s->out_sent = x.out_sent;
+    s->out_acked = x.out_acked;
+    s->sm_in_base = x.in_base;
+    s->sm_out_base = x.out_base;
+    s->resume_s = (uint32_t)x.resume_s;
+    s->last_active_wall_ms = x.active;
+    uint64_t wall = c->out.wall_ms(c->out.ctx);
+    s->available_since_ms =
+        c->now_ms > wall - MIN(x.since, wall) ? c->now_ms - (wall - MIN(x.since, wall)) : 0;
+    while (record.n > 0) {
+        if (record.n > 2 && record.p[0] == 'p' && record.p[1] == ' ') {
+            s->presence = rcbuf_new(record.p + 2, record.n - 2);
+            break;
+        }
+        restore_line(s, next_line(&record));
+    }
+    if ((x.flags & FLAG_DETACHED) != 0) {
+        s->state = SESSION_DETACHED;
+        timer_set(&c->timers, &s->timeout, c->now_ms + (x.deadline > wall ? x.deadline - wall : 0));
+    } else {
+        timer_set(&c->timers, &s->timeout, c->now_ms + SYNC_TIMEOUT_MS);
+    }
+}
+
+void session_restore(struct user *u, const struct store_field *records, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        restore_one(u, records[i].name, records[i].value);
+}
+
+void session_restore_check(struct user *u)
+{
+    struct core *c = u->core;
+    LIST_EACH(it, &u->sessions)
+    {
+        struct session *s = LIST_ENTRY(it, struct session, of_user);
+        if (s->state == SESSION_UNSYNCED && !c->out.alive(c->out.ctx, s->node, s->node_incarnation))
+            session_lost(s);
+    }
+}

@@ -1,0 +1,172 @@
+/* Stream management (XEP-0198) at the home shard, and sessions that come from a dead router: ENABLE, RESUME,
+ * SYNC. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "common/stats/stats.h"
+#include "common/stream/stream.h"
+#include "router/deliver.h"
+#include "router/feature.h"
+#include "router/session_internal.h"
+
+static struct stat_counter resumed =
+    STAT_COUNTER("jackdaw_router_sessions_resumed_total", "Sessions resumed", NULL);
+static struct stat_counter taken_over =
+    STAT_COUNTER("jackdaw_router_sessions_taken_over_total", "Sessions taken over from another router", NULL);
+
+void session_sm_register_stats(void)
+{
+    stat_register(&resumed.meta);
+    stat_register(&taken_over.meta);
+}
+
+void session_enable(struct session *s, unsigned wanted_s)
+{
+    char id[24];
+    s->sm = true;
+    s->resume_s = (uint32_t)MIN((int64_t)wanted_s, s->user->core->conf->c2s_resume_timeout_s);
+    s->sm_in_base = s->in_taken;
+    s->sm_out_base = s->out_sent;
+    session_save(s);
+    snprintf(id, sizeof id, "%016llx", (unsigned long long)s->sid);
+    struct wire_frame f = {.kind = WIRE_ENABLED, .name = span_of(id), .num = s->resume_s, .n = s->out_sent};
+    session_frame(s, &f);
+}
+
+/* Everything unacknowledged goes out again with fresh numbers behind what the client has: the numbers of
+ * stanzas that cannot be repeated (dropped volatile ones) would be gaps in the client's count. */
+static void resend_unacked(struct session *s)
+{
+    uint32_t count = s->unacked_count;
+    struct unacked *old = s->unacked;
+    uint32_t at = s->unacked_at, cap = s->unacked_cap;
+    s->unacked = NULL;
+    s->unacked_at = s->unacked_count = s->unacked_cap = 0;
+    s->out_sent = s->out_acked;
+    bool from_mailbox = false;
+    for (uint32_t i = 0; i < count; i++) {
+        struct unacked x = old[(at + i) % cap];
+        if (x.raw == NULL) {
+            if (x.entry != NULL) {
+                deliver_entry_end(x.entry, false);
+                from_mailbox = true;
+            }
+            continue;
+        }
+        x.n = ++s->out_sent;
+        *session_unacked_push(s) = x;
+        session_transmit(s, rcbuf_span(x.raw), (struct span){NULL, 0}, x.n, x.entry != NULL);
+    }
+    free(old);
+    if (from_mailbox) {
+        s->cursor = s->user->floor;
+        deliver_catch_up(s);
+    }
+}
+
+static void resume_failed(struct user *u, uint64_t fresh_sid, const char *node, struct session *s)
+{
+    struct wire_frame f = {.kind = WIRE_RESUME_FAILED,
+                           .sid = fresh_sid,
+                           .num = STANZA_E_ITEM_NOT_FOUND,
+                           .slot = u->slot,
+                           .epoch = u->core->epoch};
+    if (s != NULL) {
+        f.flags = WIRE_HAS_H;
+        f.n = (uint32_t)(s->in_handled - s->sm_in_base);
+    }
+    u->core->out.send(u->core->out.ctx, node, &f);
+}
+
+void session_resume(struct user *u, uint64_t fresh_sid, struct span sm_id, uint32_t h, const char *node,
+                    uint64_t node_incarnation)
+{
+    struct core *c = u->core;
+    struct session *s = NULL;
+    LIST_EACH(it, &u->sessions)
+    {
+        struct session *candidate = LIST_ENTRY(it, struct session, of_user);
+        char id[24];
+        snprintf(id, sizeof id, "%016llx", (unsigned long long)candidate->sid);
+        if (candidate->sm && span_is(sm_id, id))
+            s = candidate;
+    }
+    if (s == NULL || s->resume_s == 0) {
+        resume_failed(u, fresh_sid, node, s);
+        return;
+    }
+    uint32_t acked_h = (uint32_t)(s->out_acked - s->sm_out_base);
+    uint64_t acked = s->out_acked + (uint32_t)(h - acked_h);
+    if (acked > s->out_sent && !s->restored) {
+        struct wire_frame f = {.kind = WIRE_KILL,
+                               .sid = fresh_sid,
+                               .num = STREAM_E_UNDEFINED_CONDITION,
+                               .text = SPAN("h is higher than what was sent"),
+                               .slot = u->slot,
+                               .epoch = c->epoch};
+        c->out.send(c->out.ctx, node, &f);
+        return;
+    }
+    if (s->state == SESSION_LIVE) {
+        struct wire_frame f = {
+            .kind = WIRE_KILL, .num = STREAM_E_CONFLICT, .text = SPAN("resumed on another connection")};
+        session_frame(s, &f);
+    }
+    timer_clear(&c->timers, &s->timeout);
+    snprintf(s->node, sizeof s->node, "%s", node);
+    s->node_incarnation = node_incarnation;
+    s->held = false;
+    s->in_taken = s->restored ? s->in_handled : s->in_taken;
+    if (s->restored)
+        s->out_sent = MAX(s->out_sent, acked);
+    session_enter_state(s, SESSION_LIVE);
+    stat_add(&resumed, 1);
+    struct wire_frame f = {.kind = WIRE_RESUMED,
+                           .sid = fresh_sid,
+                           .session = s->sid,
+                           .to = span_of(s->full),
+                           .n = s->in_handled,
+                           .num = (uint32_t)(s->in_handled - s->sm_in_base),
+                           .token = acked};
+    session_frame(s, &f);
+    session_acked(s, acked);
+    bool restored = s->restored;
+    s->restored = false;
+    resend_unacked(s);
+    session_save(s);
+    feature_event(restored ? EV_SESSION_SYNCED : EV_SESSION_RESUMED, u, s);
+}
+
+void session_sync(struct user *u, const struct wire_frame *f, const char *node, uint64_t node_incarnation)
+{
+    struct session *s = session_find(u->core, f->sid);
+    if (s == NULL || s->user != u) {
+        struct wire_frame kill = {.kind = WIRE_KILL,
+                                  .sid = f->sid,
+                                  .num = STREAM_E_RESET,
+                                  .text = SPAN("the session is not known any more, please log in again"),
+                                  .slot = u->slot,
+                                  .epoch = u->core->epoch};
+        u->core->out.send(u->core->out.ctx, node, &kill);
+        return;
+    }
+    if (!s->restored) {
+        list_del(&s->dirty);
+        list_add(&u->core->dirty_handled, &s->dirty); /* nothing was lost; say again what is handled */
+        return;
+    }
+    timer_clear(&u->core->timers, &s->timeout);
+    snprintf(s->node, sizeof s->node, "%s", node);
+    s->node_incarnation = node_incarnation;
+    s->restored = false;
+    s->held = (f->flags & WIRE_HELD) != 0;
+    s->in_taken = s->in_handled = MAX(s->in_handled, f->n);
+    session_enter_state(s, SESSION_LIVE);
+    stat_add(&taken_over, 1);
+    session_unassign_after(s, f->num);
+    s->out_sent = f->num;
+    s->cursor = u->floor;
+    session_save(s);
+    feature_event(EV_SESSION_SYNCED, u, s);
+    deliver_catch_up(s);
+}
