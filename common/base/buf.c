@@ -63,6 +63,7 @@ void buf_vaddf(struct buf *b, const char *format, va_list args)
     buf_reserve(b, 64);
     room = b->cap - b->n;
     va_copy(again, args);
+    /* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): the checker loses sight of va_start */
     n = vsnprintf(b->p + b->n, room, format, args);
     CHECK(n >= 0);
     if ((size_t)n >= room) {

@@ -26,7 +26,7 @@ void buf_add_char(struct buf *b, char c);
 
 /* Appends formatted text. */
 void buf_addf(struct buf *b, const char *format, ...) PRINTF_LIKE(2, 3);
-void buf_vaddf(struct buf *b, const char *format, va_list args);
+void buf_vaddf(struct buf *b, const char *format, va_list args) PRINTF_LIKE(2, 0);
 
 /* Appends an unsigned decimal number. */
 void buf_add_u64(struct buf *b, uint64_t value);

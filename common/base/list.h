@@ -69,8 +69,10 @@ static inline void list_splice(struct list *to, struct list *from)
 
 #define LIST_ENTRY(node, type, member) CONTAINER_OF(node, type, member)
 /* Walks a list; the current node may be unlinked and freed in the body. */
+/* NOLINTBEGIN(bugprone-macro-parentheses): `it` is the name of a variable */
 #define LIST_EACH(it, head)                                                   \
     for (struct list *it = (head)->next, *it##_next = it->next; it != (head); \
          it = it##_next, it##_next = it->next)
+/* NOLINTEND(bugprone-macro-parentheses) */
 
 #endif

@@ -18,8 +18,8 @@ void base64_add(struct buf *out, struct span bytes)
         uint32_t group = (uint32_t)in[0] << 16 | (n > 1 ? (uint32_t)in[1] << 8 : 0) | (n > 2 ? in[2] : 0);
         to[0] = base64_digits[group >> 18];
         to[1] = base64_digits[group >> 12 & 63];
-        to[2] = n > 1 ? base64_digits[group >> 6 & 63] : '=';
-        to[3] = n > 2 ? base64_digits[group & 63] : '=';
+        to[2] = (char)(n > 1 ? base64_digits[group >> 6 & 63] : '=');
+        to[3] = (char)(n > 2 ? base64_digits[group & 63] : '=');
         in += MIN(n, 3);
         n -= MIN(n, 3);
     }

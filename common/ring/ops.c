@@ -166,7 +166,9 @@ static void complete_send(struct ring *r, struct ring_op *op, int res)
 
 void ring_complete(struct ring *r, uint64_t user_data, int res, unsigned flags)
 {
-    struct ring_op *op = (struct ring_op *)(uintptr_t)(user_data & (((uint64_t)1 << ADDRESS_BITS) - 1));
+    uintptr_t address = user_data & (((uint64_t)1 << ADDRESS_BITS) - 1);
+    /* NOLINTNEXTLINE(performance-no-int-to-ptr): the address went through the kernel as a number */
+    struct ring_op *op = (struct ring_op *)address;
 
     if (op == NULL)
         return;

@@ -465,6 +465,71 @@ static void accept_reports_missing_descriptors(void **state)
     close(fd);
 }
 
+/* A completion that bears another start's generation must not reach the owner. */
+static void stale_completions_are_dropped(void **state)
+{
+    struct probe polled = {0};
+    uint64_t before = ring_stat_stale.value;
+    int fds[2];
+
+    (void)state;
+    assert_int_equal(pipe(fds), 0);
+    ring_poll(ring, &polled.op, fds[0], POLLIN, note_result);
+    ring_complete(ring, (uint64_t)(uint16_t)(polled.op.gen - 1) << 48 | (uintptr_t)&polled.op, POLLIN, 0);
+    assert_int_equal(polled.calls, 0);
+    assert_int_equal(ring_stat_stale.value, before + 1);
+    ring_stat_stale.value = before;
+    ring_cancel(ring, &polled.op);
+    TURN_UNTIL(polled.final);
+    close(fds[0]);
+    close(fds[1]);
+}
+
+static void stop_at(struct timer *t, uint64_t now_ms)
+{
+    (void)t;
+    (void)now_ms;
+    ring_stop(ring);
+}
+
+static unsigned idle_turns;
+
+static void count_turn(struct ring_hook *hook)
+{
+    (void)hook;
+    idle_turns++;
+}
+
+/* Armed but quiet operations must let the loop sleep. */
+static void an_idle_loop_sleeps(void **state)
+{
+    struct ring_buffers *buffers = ring_buffers_new(ring, 8, 256);
+    struct ring_hook hook = {.run = count_turn};
+    struct timer timer = {.fire = stop_at};
+    struct ring_op accept_op = {0};
+    struct probe received = {0};
+    struct sockaddr_in addr;
+    int fd = listener(&addr), ends[2];
+
+    (void)state;
+    tcp_pair(ends);
+    ring_accept(ring, &accept_op, fd, note_accept);
+    ring_recv(ring, &received.op, ends[0], buffers, note_result);
+    ring_timer_set(ring, &timer, 60);
+    idle_turns = 0;
+    ring_hook_add(ring, &hook);
+    ring_run(ring);
+    assert_in_range(idle_turns, 2, 8);
+    ring_hook_del(ring, &hook);
+    ring_cancel(ring, &accept_op);
+    ring_cancel(ring, &received.op);
+    TURN_UNTIL(!op_busy(&accept_op) && received.final);
+    close(fd);
+    close(ends[0]);
+    close(ends[1]);
+    ring_buffers_free(buffers);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -482,6 +547,8 @@ int main(void)
         BOTH(owners_die_with_operations_in_flight),
         BOTH(the_ring_may_be_freed_under_operations),
         BOTH(accept_reports_missing_descriptors),
+        BOTH(stale_completions_are_dropped),
+        BOTH(an_idle_loop_sleeps),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
