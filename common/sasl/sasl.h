@@ -1,4 +1,5 @@
-/* SASL server exchanges (RFC 4422, RFC 5802, RFC 7677, RFC 4616), no I/O. Owns libgsasl. Stored keys only.
+/* SASL server exchanges (RFC 4422, RFC 5802, RFC 7677, RFC 4616), no I/O. Owns libgsasl and libnettle. Stored
+ * keys only.
  *
  * An exchange: sasl_begin, then sasl_step for each client message. When a step answers SASL_NEED_USER the
  * caller fetches that user's record (from Redis) and calls sasl_user with it, or with NULL when there is
@@ -37,6 +38,11 @@ enum sasl_error {
     SASL_E_TEMPORARY_AUTH_FAILURE
 };
 
+/* PBKDF2 iterations of new accounts, which unknown users pretend to have too, and the most that is accepted.
+ */
+#define SASL_ITERATIONS_DEFAULT 10000
+#define SASL_ITERATIONS_MAX     1000000
+
 enum sasl_status { SASL_CONTINUE, SASL_NEED_USER, SASL_DONE, SASL_FAILED };
 
 /* The keys of one account, as kept in Redis: for each hash salt, iterations, StoredKey, ServerKey (RFC 5803).
@@ -49,6 +55,8 @@ struct sasl_keys {
     uint8_t stored_sha512[64], server_sha512[64];
 };
 
+/* What the exchange is told. Give the binding data if and only if -PLUS mechanisms are advertised: a client
+ * that says "y" (I could bind, but you can't) is refused when there is any (RFC 5802 §6). */
 struct sasl_server_config {
     const char *domain;           /* the realm: the stream's `to` */
     struct span exporter;         /* tls-exporter data, empty = none */
@@ -56,7 +64,8 @@ struct sasl_server_config {
     bool tls;                     /* the stream is encrypted (PLAIN needs it unless plain_in_clear) */
     bool plain_in_clear;          /* c2s.require_tls = false */
     struct span external_jid; /* prepared bare JID or domain proven by the client certificate, empty = none */
-    struct span mechanisms_hash; /* XEP-0474 downgrade-protection string, empty = off */
+    struct span mechanisms_hash; /* XEP-0474 §5.1 string S, not hashed: sorted mechanisms joined by 0x1E, then
+                                    0x1F and the binding types; empty = off */
 };
 
 struct sasl; /* one exchange */
@@ -72,7 +81,11 @@ const char *sasl_error_name(enum sasl_error error);
 struct sasl *sasl_begin(enum sasl_mech mech, const struct sasl_server_config *config);
 void sasl_free(struct sasl *s);
 
-/* Takes the client's decoded message (has_message false = none was sent, which asks for an empty challenge),
+/* SASL_DONE means: the proof holds, and an authorisation identity, if given, prepares to the user's own bare
+ * JID (or, for EXTERNAL, to external_jid); another one fails as invalid-authzid. EXTERNAL never asks for the
+ * user: the caller checks that the account exists. A second sasl_step while the user is awaited fails.
+ *
+ * Takes the client's decoded message (has_message false = none was sent, which asks for an empty challenge),
  * appends the decoded answer to *out: a challenge on SASL_CONTINUE, the data with success on SASL_DONE. */
 enum sasl_status sasl_step(struct sasl *s, bool has_message, struct span message, struct buf *out);
 
@@ -84,13 +97,13 @@ enum sasl_status sasl_user(struct sasl *s, const struct sasl_keys *keys, struct 
 /* After SASL_FAILED. */
 enum sasl_error sasl_get_error(const struct sasl *s);
 
-/* The authentication identity as the client gave it (not prepared), from SASL_NEED_USER on; authorisation
- * identity (empty = none given). Borrowed from the exchange. */
+/* The authentication identity as the client gave it (not prepared; for EXTERNAL external_jid), from
+ * SASL_NEED_USER on; authorisation identity (empty = none given). Borrowed from the exchange. */
 struct span sasl_username(const struct sasl *s);
 struct span sasl_authzid(const struct sasl *s);
 
-/* Derives all keys from a password (prepared with SASLprep; false when it can't be) with a random salt. Costs
- * some milliseconds: 3 × iterations hashes. */
+/* Derives all keys from a password (prepared with SASLprep; false when it can't be, or iterations are 0 or
+ * above the maximum) with a random salt. Costs some milliseconds: 3 × iterations HMACs. */
 bool sasl_keys_derive(struct span password, uint32_t iterations, struct sasl_keys *out);
 
 /* The text form kept in Redis, and back. Appends to *out. The parse is strict and survives any input. */
