@@ -41,7 +41,9 @@ static inline bool framer_is_name_start(unsigned char c)
     return (lower >= 'a' && lower <= 'z') || c == '_' || c == ':' || c >= 0x80;
 }
 
-static inline int framer_step_lt(struct xml_framer *f, const struct xml_limits *limits, unsigned char c)
+static inline __attribute__((always_inline)) int framer_step_lt(struct xml_framer *f,
+                                                                const struct xml_limits *limits,
+                                                                unsigned char c)
 {
     bool top = !f->root_open && !f->rootless && f->depth == 0;
 
@@ -75,7 +77,9 @@ static inline int framer_step_lt(struct xml_framer *f, const struct xml_limits *
     return STEP_ERROR + XML_NOT_WELL_FORMED;
 }
 
-static inline int framer_step_tag(struct xml_framer *f, const struct xml_limits *limits, unsigned char c)
+static inline __attribute__((always_inline)) int framer_step_tag(struct xml_framer *f,
+                                                                 const struct xml_limits *limits,
+                                                                 unsigned char c)
 {
     switch (c) {
     case '>':
@@ -104,7 +108,7 @@ static inline int framer_step_tag(struct xml_framer *f, const struct xml_limits 
     }
 }
 
-static inline int framer_step_end(struct xml_framer *f, unsigned char c)
+static inline __attribute__((always_inline)) int framer_step_end(struct xml_framer *f, unsigned char c)
 {
     if (c == '<')
         return STEP_ERROR + XML_NOT_WELL_FORMED;
@@ -117,7 +121,7 @@ static inline int framer_step_end(struct xml_framer *f, unsigned char c)
 }
 
 /* Everything behind "<!" but a CDATA section inside an element is a comment or a DTD. */
-static inline int framer_step_bang(struct xml_framer *f, unsigned char c)
+static inline __attribute__((always_inline)) int framer_step_bang(struct xml_framer *f, unsigned char c)
 {
     static const char open[] = "[CDATA[";
 
@@ -131,7 +135,8 @@ static inline int framer_step_bang(struct xml_framer *f, unsigned char c)
 }
 
 /* Feeds one byte. STEP_GO, a STEP_DONE_… (the byte is the piece's last), or STEP_ERROR + why. */
-static inline int framer_step(struct xml_framer *f, const struct xml_limits *limits, unsigned char c)
+static inline __attribute__((always_inline)) int framer_step(struct xml_framer *f,
+                                                             const struct xml_limits *limits, unsigned char c)
 {
     switch ((enum framer_state)f->state) {
     case FRAMER_CONTENT:
@@ -180,5 +185,13 @@ bool framer_begin(struct xml_framer *f, struct span in, struct xml_frame *out);
 /* The answer after the scan stopped with `step` behind `at` bytes. */
 struct xml_frame framer_finish(struct xml_framer *f, const struct xml_limits *limits, struct span in,
                                int step, size_t at);
+
+#if defined(__x86_64__)
+/* The variants that xml_framer_next chooses from, for tests and measurements; _avx2 only when
+ * framer_has_avx2(). */
+struct xml_frame xml_framer_next_sse2(struct xml_framer *f, const struct xml_limits *limits, struct span in);
+struct xml_frame xml_framer_next_avx2(struct xml_framer *f, const struct xml_limits *limits, struct span in);
+bool framer_has_avx2(void);
+#endif
 
 #endif
