@@ -21,7 +21,7 @@ struct bus_peer;
 struct bus_config {
     const char *name;             /* own node name */
     uint64_t incarnation;         /* drawn at start, never 0 */
-    const char *listen;           /* ipc://… or tcp://… (port 0 or * = any) */
+    const char *listen;           /* ipc://… or tcp://… (port * = any); NULL or "": only dials (tools) */
     const char *curve_secret_key; /* Z85; NULL or "" = links in clear */
     unsigned heartbeat_ms;
     size_t window_bytes; /* unacknowledged bytes per link before bus_ready says no; 0 = default 4 MiB */
@@ -29,26 +29,39 @@ struct bus_config {
 
 struct bus_handler {
     void (*frame)(void *ctx, struct bus_peer *from, struct span frame); /* borrowed for the call */
-    void (*up)(void *ctx, struct bus_peer *peer); /* both sides know each other's incarnation; frames flow */
+    void (*up)(void *ctx, struct bus_peer *peer); /* both sides know each other's incarnation; frames flow.
+                                                     Once per peer object, not again after a reconnect */
     void (*suspect)(void *ctx, struct bus_peer *peer,
-                    bool certain); /* silent for 5 heartbeats, or its address refuses */
+                    bool certain); /* silent for 5 heartbeats (told again after as long); certain: after a
+                                      live link its endpoint refuses connections */
     void (*gone)(void *ctx,
-                 struct bus_peer *peer); /* its incarnation ended; unacknowledged frames are dropped. The peer
-                                            object dies after this call unless linked anew */
-    void (*room)(void *ctx, struct bus_peer *peer); /* below the window again after bus_ready said no */
+                 struct bus_peer *peer); /* its incarnation ended, it forgot the link, or bus_unlink: what it
+                                            has not acknowledged is dropped. The object dies after this call
+                                            (it may be used until the end of the turn); a new link is a new
+                                            object. Also for a peer that never came up */
+    void (*room)(void *ctx, struct bus_peer *peer); /* below half the window after bus_ready said no */
 };
 
-/* A new bus, listening. NULL with *error set (caller frees). */
+/* A new bus, listening. NULL with *error set (caller frees). All handler functions are required, the struct
+ * is borrowed. */
 struct bus *bus_new(struct ring *ring, const struct bus_config *config, const struct bus_handler *handler,
                     void *ctx, char **error);
+
+/* Closes everything at once, without calling gone; what is unsent is dropped (see bus_is_idle). Not from
+ * inside a handler. Polls end in the next turns of the ring. */
 void bus_free(struct bus *b);
 
-/* The endpoint that others connect to (the port filled in). */
+/* True when every frame queued so far to a peer that is up has been acknowledged: an orderly end waits for
+ * it. */
+bool bus_is_idle(const struct bus *b);
+
+/* The endpoint that others connect to (the port filled in), "" when it doesn't listen. */
 const char *bus_endpoint(const struct bus *b);
 
-/* Wants a link to that incarnation of a node; connect: this side dials. Calling it again for the same
- * incarnation does nothing; for another one the old link goes (gone is called). Peers that nobody linked may
- * also dial in and say hello (jackdawctl): they come up like the others. */
+/* Wants a link to that incarnation of a node (0: whichever answers, for tools); connect: this side dials.
+ * endpoint may be NULL when it does not; with it a lost peer's death can be told for certain. Calling it
+ * again for the same incarnation does nothing; for another one the old link goes (gone is called). Peers that
+ * nobody linked may also dial in and say hello (jackdawctl): they come up like the others. */
 struct bus_peer *bus_link(struct bus *b, const char *name, uint64_t incarnation, const char *endpoint,
                           bool connect);
 
