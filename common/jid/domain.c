@@ -9,9 +9,11 @@
 #include <stdlib.h>
 #include <unistr.h>
 
+#include "common/jid/jid.h"
 #include "common/jid/prep.h"
 
-#define LABEL_MAX_BYTES 63
+#define LABEL_MAX_BYTES    63
+#define DNS_NAME_MAX_BYTES 253
 
 static const char why_label[] = "a label of the domain is not letters, digits and inner hyphens";
 static const char why_length[] = "a label of the domain is empty or longer than 63 bytes";
@@ -34,33 +36,52 @@ static bool add_ip6(struct span text, struct buf *out, const char **why)
     return true;
 }
 
-/* The RFC 5895 mapping. NULL when it isn't UTF-8. */
-static uint32_t *map_domain(struct span text, size_t *n)
+/* The RFC 5895 mapping, freeing cp. Cherokee is the one script whose case-folded form, which IDNA2008 wants,
+ * is the upper case. NULL when it can't be. */
+static uint32_t *map_domain(uint32_t *cp, size_t *n)
 {
-    uint32_t *cp = prep_decode(text, n);
     if (cp == NULL)
         return NULL;
     cp = prep_lower(cp, n);
     prep_map_width(cp, *n);
     uint32_t *nfc = prep_normalise(cp, n);
-    for (size_t i = 0; nfc != NULL && i < *n; i++)
+    for (size_t i = 0; nfc != NULL && i < *n; i++) {
         if (nfc[i] == 0x3002)
             nfc[i] = '.';
+        else if (nfc[i] >= 0xab70 && nfc[i] <= 0xabbf)
+            nfc[i] -= 0xab70 - 0x13a0;
+        else if (nfc[i] >= 0x13f8 && nfc[i] <= 0x13fd)
+            nfc[i] -= 8;
+    }
     return nfc;
 }
 
-/* Appends an A-label's U-label when they stand for each other. */
+/* libidn2's registration checks on a U-label in mapped form; it must encode to alabel if that is given. */
+static bool is_ulabel(const char *label, const char *alabel)
+{
+    uint8_t *encoded = NULL;
+    bool good = idn2_register_u8((const uint8_t *)label, NULL, &encoded, 0) == IDN2_OK &&
+                (alabel == NULL || strcmp((const char *)encoded, alabel) == 0);
+    idn2_free(encoded);
+    return good;
+}
+
+/* Appends an A-label's U-label when they stand for each other and the mapping leaves it alone. */
 static bool add_alabel(const char *alabel, struct buf *out)
 {
     char *ulabel = NULL;
-    uint8_t *back = NULL;
-    bool good = idn2_to_unicode_8z8z(alabel, &ulabel, IDN2_NO_TR46) == IDN2_OK &&
-                strcmp(ulabel, alabel) != 0 &&
-                idn2_register_u8((const uint8_t *)ulabel, (const uint8_t *)alabel, &back, 0) == IDN2_OK;
+    if (idn2_to_unicode_8z8z(alabel, &ulabel, IDN2_NO_TR46) != IDN2_OK)
+        return false;
+    struct span text = span_of(ulabel);
+    size_t n = 0, mapped_n = 0;
+    uint32_t *cp = prep_decode(text, &n), *mapped = map_domain(prep_decode(text, &mapped_n), &mapped_n);
+    bool good = cp != NULL && mapped != NULL && n == mapped_n && memcmp(cp, mapped, n * sizeof *cp) == 0 &&
+                strcmp(ulabel, alabel) != 0 && is_ulabel(ulabel, alabel);
     if (good)
-        buf_add_str(out, ulabel);
+        buf_add_span(out, text);
+    free(cp);
+    free(mapped);
     idn2_free(ulabel);
-    idn2_free(back);
     return good;
 }
 
@@ -91,10 +112,8 @@ static bool add_label(const uint32_t *cp, size_t n, struct buf *out, const char 
     }
     if (reserved)
         return ascii && label[0] == 'x' && label[1] == 'n' && add_alabel(label, out);
-    uint8_t *alabel = NULL;
-    if (memchr(label, 0, label_n) != NULL || idn2_register_u8((uint8_t *)label, NULL, &alabel, 0) != IDN2_OK)
+    if (memchr(label, 0, label_n) != NULL || !is_ulabel(label, NULL))
         return false;
-    idn2_free(alabel);
     buf_add(out, label, label_n);
     return true;
 }
@@ -120,7 +139,7 @@ bool domain_prepare(struct span text, struct buf *out, const char **why)
     if (text.p[0] == '[')
         return add_ip6(text, out, why);
     size_t n = 0, start = 0, out_start = out->n;
-    uint32_t *cp = map_domain(text, &n);
+    uint32_t *cp = map_domain(prep_decode(text, &n), &n);
     *why = "not UTF-8";
     if (cp == NULL)
         return false;
@@ -141,5 +160,31 @@ bool domain_prepare(struct span text, struct buf *out, const char **why)
     }
     if (!good)
         out->n = out_start;
+    return good;
+}
+
+bool jid_domain_to_ascii(struct span domain, struct buf *out)
+{
+    char plain[JID_PART_MAX_BYTES + 1];
+    bool ascii = true;
+    if (domain.n == 0 || domain.n > JID_PART_MAX_BYTES)
+        return false;
+    for (size_t i = 0; i < domain.n; i++) {
+        if (domain.p[i] == '\0')
+            return false;
+        ascii = ascii && (uint8_t)domain.p[i] < 0x80;
+    }
+    if (ascii && domain.n <= DNS_NAME_MAX_BYTES) {
+        buf_add_span(out, domain);
+        return true;
+    }
+    memcpy(plain, domain.p, domain.n);
+    plain[domain.n] = '\0';
+    uint8_t *name = NULL;
+    bool good = !ascii && idn2_lookup_u8((const uint8_t *)plain, &name, IDN2_NO_TR46) == IDN2_OK &&
+                strlen((const char *)name) <= DNS_NAME_MAX_BYTES;
+    if (good)
+        buf_add_str(out, (const char *)name);
+    idn2_free(name);
     return good;
 }

@@ -32,6 +32,11 @@ bool jid_prepare_local(struct span text, struct buf *store, const char **why);
 bool jid_prepare_domain(struct span text, struct buf *store, const char **why);
 bool jid_prepare_resource(struct span text, struct buf *store, const char **why);
 
+/* Appends the A-label form of a prepared domain ("xn--bcher-kva.example"), which DNS, SNI and dNSName want
+ * (RFC 5890 §2.3.2.1). False (out unchanged) when DNS cannot hold it: longer than 253 bytes, or not prepared.
+ */
+bool jid_domain_to_ascii(struct span domain, struct buf *out);
+
 /* Views into the string, valid as long as j->p. */
 struct span jid_full(const struct jid *j);
 struct span jid_bare(const struct jid *j);

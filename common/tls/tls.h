@@ -44,8 +44,8 @@ uint64_t tls_ctx_cert_expiry_ms(const struct tls_ctx *ctx, const char *domain);
 void tls_ctx_set_ticket_keys(struct tls_ctx *ctx, const uint8_t (*keys)[TLS_TICKET_KEY_BYTES],
                              unsigned count);
 
-/* A new server session / client session (server_name: SNI and the name verified). The context must outlive
- * it. */
+/* A new server session / client session (server_name: SNI, in A-label form; NULL = none; the name in the
+ * certificate is checked by tls_peer_matches). The context must outlive it. */
 struct tls *tls_accept(struct tls_ctx *ctx);
 struct tls *tls_connect(struct tls_ctx *ctx, const char *server_name);
 void tls_free(struct tls *t);
@@ -80,7 +80,8 @@ void tls_get_info(const struct tls *t, struct tls_info *out);
 
 enum tls_binding { TLS_BINDING_EXPORTER, TLS_BINDING_SERVER_END_POINT };
 /* Appends channel-binding data: tls-exporter (RFC 9266; TLS 1.3, or 1.2 with extended master secret) or
- * tls-server-end-point (RFC 5929 §4). False when it is not available. */
+ * tls-server-end-point (RFC 5929 §4; not on a resumed server session, which no longer knows what certificate
+ * the first one showed). False when it is not available. */
 bool tls_get_binding(const struct tls *t, enum tls_binding kind, struct buf *out);
 
 /* The peer's certificate, for s2s and EXTERNAL. verified: the chain leads to the trust file and is in date;
@@ -93,7 +94,9 @@ struct tls_peer {
 bool tls_get_peer(struct tls *t, struct tls_peer *out);
 
 /* True when the peer's certificate names the domain: dNSName (with wildcard), SRVName of service
- * ("xmpp-server"), XmppAddr; never the CN (RFC 6120 §13.7.1.2, RFC 9525). */
+ * ("xmpp-server", NULL = don't look), XmppAddr; never the CN (RFC 6120 §13.7.1.2, RFC 9525). dNSName and
+ * SRVName hold A-labels, XmppAddr U-labels: ask with both forms of an internationalised domain. A bare JID of
+ * a user matches its XmppAddr. */
 bool tls_peer_matches(struct tls *t, const char *domain, const char *service);
 
 #endif

@@ -189,6 +189,9 @@ static void domainparts(void **state)
         {"xn--bcher-kv.example", NULL},
         {"xn--abc-.example", NULL},
         {"xn--a.example", NULL},
+        {"xn--bce.example", "\u13eb.example"}, /* Cherokee folds to capitals */
+        {"\u13eb.example", "\u13eb.example"},
+        {"\uabbb.example", "\u13eb.example"},
         {"fa\u00df.de", "fa\u00df.de"}, /* IDNA2008 keeps it */
         {"\u212aing.example", "king.example"},
         {"\uff45xample\u3002com", "example.com"}, /* fullwidth e, ideographic full stop */
@@ -218,6 +221,33 @@ static void domainparts(void **state)
     };
     for (size_t i = 0; i < ARRAY_LEN(vectors); i++)
         check(&vectors[i]);
+}
+
+static void domains_for_dns(void **state)
+{
+    (void)state;
+    static const char *const pairs[][2] = {
+        {"example.com", "example.com"},
+        {"b\u00fccher.example", "xn--bcher-kva.example"},
+        {"fa\u00df.de", "xn--fa-hia.de"},
+        {"\u05d0.example", "xn--4db.example"},
+        {"[::1]", "[::1]"},
+    };
+    struct buf out = {0};
+    for (size_t i = 0; i < ARRAY_LEN(pairs); i++) {
+        buf_clear(&out);
+        assert_true(jid_domain_to_ascii(span_of(pairs[i][0]), &out));
+        assert_string_equal(buf_cstr(&out), pairs[i][1]);
+    }
+    buf_clear(&out);
+    char big[254];
+    memset(big, 'a', sizeof big);
+    assert_false(jid_domain_to_ascii(span_make(big, 254), &out));
+    assert_false(jid_domain_to_ascii(SPAN(""), &out));
+    assert_false(jid_domain_to_ascii(SPAN("\u265a"), &out));
+    assert_false(jid_domain_to_ascii(SPAN("\xff\xfe"), &out));
+    assert_int_equal(out.n, 0);
+    buf_free(&out);
 }
 
 /* Lengths count after preparation. */
@@ -373,9 +403,16 @@ static void cost(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(rfc7622_tables), cmocka_unit_test(localparts), cmocka_unit_test(resourceparts),
-        cmocka_unit_test(domainparts),    cmocka_unit_test(lengths),    cmocka_unit_test(views_and_appending),
-        cmocka_unit_test(split_refuses),  cmocka_unit_test(escapes),    cmocka_unit_test(cost),
+        cmocka_unit_test(rfc7622_tables),
+        cmocka_unit_test(localparts),
+        cmocka_unit_test(resourceparts),
+        cmocka_unit_test(domainparts),
+        cmocka_unit_test(domains_for_dns),
+        cmocka_unit_test(lengths),
+        cmocka_unit_test(views_and_appending),
+        cmocka_unit_test(split_refuses),
+        cmocka_unit_test(escapes),
+        cmocka_unit_test(cost),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
