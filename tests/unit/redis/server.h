@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -36,6 +37,7 @@ static inline void server_start(struct server *s)
                                 s->dir,         "--save", "",  "--loglevel",   "warning"};
         for (size_t i = 0, n = 11; s->extra[i] != NULL; i++)
             argv[n++] = s->extra[i];
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
         if (freopen("/dev/null", "w", stdout) == NULL)
             _exit(126);
         execvp(argv[0], (char **)argv);

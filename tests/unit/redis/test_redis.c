@@ -35,7 +35,8 @@ static void test_reply_split(void **state)
         struct reply_reader *rr = reply_reader_new();
         size_t got = 0, at = 0;
         while (at < sizeof(stream) - 1) {
-            size_t n = MIN(1 + rng_below(&rng, 12), sizeof(stream) - 1 - at);
+            size_t n = 1 + rng_below(&rng, 12);
+            n = MIN(n, sizeof(stream) - 1 - at);
             const struct redis_reply *reply = NULL;
             reply_reader_feed(rr, span_make(stream + at, n));
             at += n;
