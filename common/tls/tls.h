@@ -29,9 +29,9 @@ struct tls_ctx *tls_ctx_new(const struct tls_config *config, char **error);
 void tls_ctx_free(struct tls_ctx *ctx);
 
 /* Loads (or on a reload replaces) the certificate chain and key of a domain, PEM files; several calls give
- * one domain an ECDSA and an RSA pair. domain NULL = the default for unknown or missing SNI. Sessions that
- * stand keep the old one. False with *error set (caller frees; names the file), and the old certificate stays
- * in force. */
+ * one domain an ECDSA and an RSA pair. domain is spelled as SNI does (A-labels, any case); NULL = the default
+ * for unknown or missing SNI. Sessions that stand keep the old one. False with *error set (caller frees;
+ * names the file), and the old certificate stays in force. */
 bool tls_ctx_add_cert(struct tls_ctx *ctx, const char *domain, const char *cert_file, const char *key_file,
                       char **error);
 
