@@ -21,12 +21,19 @@ void stream_init(struct stream *s, const struct stream_kind *kind, enum stream_s
 void stream_restart(struct stream *s)
 {
     /* What the last event shows stays valid; the next stream_next frees it. */
+    xml_nesting_free(&s->nesting);
     *s = (struct stream){.kind = s->kind, .side = s->side, .partial = s->partial};
+}
+
+static void drop_partial(struct stream *s)
+{
+    buf_free(&s->partial);
+    xml_nesting_free(&s->nesting);
 }
 
 void stream_free(struct stream *s)
 {
-    buf_free(&s->partial);
+    drop_partial(s);
 }
 
 static struct stream_event event_failed(struct stream *s, enum stream_error error)
@@ -103,13 +110,26 @@ static bool is_foreign_content(const struct stream *s, struct span ns)
            (span_is(ns, NS_CLIENT) || span_is(ns, NS_SERVER) || span_is(ns, NS_COMPONENT));
 }
 
+/* A piece was refused. A wrong end tag before the place of the error goes first, as it does when the bytes
+ * come one by one; so the answer does not depend on how they are split. */
+static enum stream_error piece_error(struct stream *s, struct span piece, enum xml_error error)
+{
+    struct xml_nesting *nesting = NULL;
+    bool nested = true;
+
+    if (s->header_seen && piece.n > 0 && piece.p[0] == '<')
+        nested = xml_nesting_follow(&nesting, &s->kind->limits, piece);
+    xml_nesting_free(&nesting);
+    return nested ? stream_error_of_xml(error) : STREAM_E_NOT_WELL_FORMED;
+}
+
 static struct stream_event take_element(struct stream *s, struct span raw)
 {
     struct xml_element *e = &last_element;
     enum xml_error xml = xml_parse(s->kind->parser, raw, e);
 
     if (xml != XML_OK)
-        return event_failed(s, stream_error_of_xml(xml));
+        return event_failed(s, piece_error(s, raw, xml));
     if (is_foreign_content(s, e->ns))
         return event_failed(s, STREAM_E_INVALID_NAMESPACE);
     if (e->content_prefixed)
@@ -131,7 +151,17 @@ static struct stream_event take_close(struct stream *s, struct span tag)
     return (struct stream_event){.kind = STREAM_CLOSED};
 }
 
-/* Finds the next piece and cuts it from *in. False: more input is needed and all of *in was taken. */
+/* An incomplete element, or header: goes on with more input, unless it is wrong already. */
+static bool still_good(struct stream *s, struct xml_frame *frame)
+{
+    if (!s->header_seen || xml_nesting_follow(&s->nesting, &s->kind->limits, buf_span(&s->partial)))
+        return true;
+    *frame = (struct xml_frame){.kind = XML_FRAME_ERROR, .error = XML_NOT_WELL_FORMED};
+    return false;
+}
+
+/* Finds the next piece and cuts it from *in; with XML_FRAME_ERROR the piece is what was looked at. False:
+ * more input is needed and all of *in was taken. */
 static bool next_piece(struct stream *s, struct span *in, struct xml_frame *frame, struct span *piece)
 {
     size_t step = STREAM_STEP_MIN_BYTES;
@@ -139,28 +169,26 @@ static bool next_piece(struct stream *s, struct span *in, struct xml_frame *fram
     if (s->partial.n == 0) {
         *frame = xml_framer_next(&s->framer, &s->kind->limits, *in);
         if (frame->kind != XML_FRAME_MORE) {
-            *piece = span_sub(*in, 0, frame->n);
-            *in = span_sub(*in, frame->n, SIZE_MAX);
+            *piece = frame->kind == XML_FRAME_ERROR ? *in : span_sub(*in, 0, frame->n);
+            *in = span_sub(*in, piece->n, SIZE_MAX);
             return true;
         }
         buf_add_span(&s->partial, *in);
         *in = span_sub(*in, in->n, 0);
-        return false;
+        *piece = buf_span(&s->partial);
+        return !still_good(s, frame);
     }
     while (in->n > 0) {
         size_t before = s->partial.n;
         size_t taken = MIN(step, in->n);
         buf_add(&s->partial, in->p, taken);
         *frame = xml_framer_next(&s->framer, &s->kind->limits, buf_span(&s->partial));
-        if (frame->kind != XML_FRAME_MORE) {
-            if (frame->kind != XML_FRAME_ERROR) {
-                *in = span_sub(*in, frame->n - before, SIZE_MAX);
-                s->partial.n = frame->n;
-            }
-            *piece = buf_span(&s->partial);
+        if (frame->kind != XML_FRAME_MORE && frame->kind != XML_FRAME_ERROR)
+            s->partial.n = frame->n;
+        *in = span_sub(*in, frame->kind == XML_FRAME_MORE ? taken : s->partial.n - before, SIZE_MAX);
+        *piece = buf_span(&s->partial);
+        if (frame->kind != XML_FRAME_MORE || !still_good(s, frame))
             return true;
-        }
-        *in = span_sub(*in, taken, SIZE_MAX);
         step *= 2;
     }
     return false;
@@ -172,8 +200,8 @@ struct stream_event stream_next(struct stream *s, struct span *in)
     struct xml_frame frame;
     struct span piece;
 
-    if (s->partial.n > 0 && s->framer.scanned == 0)
-        buf_free(&s->partial); /* the element of the last event, or of the stream before a restart */
+    if (s->partial.n > 0 && (s->framer.scanned == 0 || s->failed))
+        drop_partial(s); /* the element of the last event, or of the stream before a restart */
     while (in->n > 0) {
         if (s->failed || s->closed_seen) {
             *in = span_sub(*in, in->n, 0);
@@ -190,12 +218,11 @@ struct stream_event stream_next(struct stream *s, struct span *in)
             return take_close(s, piece);
         case XML_FRAME_ERROR:
             *in = span_sub(*in, in->n, 0);
-            buf_free(&s->partial);
-            return event_failed(s, stream_error_of_xml(frame.error));
+            return event_failed(s, piece_error(s, piece, frame.error));
         case XML_FRAME_DECL:
         case XML_FRAME_SPACE:
         case XML_FRAME_MORE:
-            buf_free(&s->partial);
+            drop_partial(s);
             break;
         }
     }

@@ -68,6 +68,7 @@ struct stream {
     const struct stream_kind *kind;
     struct xml_framer framer;
     struct buf partial;
+    struct xml_nesting *nesting; /* of partial */
     uint8_t side;
     bool header_seen; /* the peer's */
     bool header_sent; /* ours */

@@ -5,6 +5,7 @@
 #define JACKDAW_XML_XML_H
 
 #include "common/xml/framer.h"
+#include "common/xml/nesting.h"
 #include "common/xml/parser.h"
 #include "common/xml/tree.h"
 #include "common/xml/writer.h"

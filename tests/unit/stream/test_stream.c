@@ -189,6 +189,12 @@ static void wrong_xml(void **state)
     EXPECT(HEADER "<message>&#x41;&amp;&lt;&gt;&apos;&quot;</message>",
            "OE(<message>&#x41;&amp;&lt;&gt;&apos;&quot;</message>)");
     EXPECT(HEADER "<message>&#0;</message>", "OF(not-well-formed)");
+    EXPECT(HEADER "<message><body>No closing tag!</message>", "OF(not-well-formed)");
+    EXPECT(HEADER "<message><body>x</bodyy>", "OF(not-well-formed)");
+    EXPECT(HEADER "<message><body>x</body ><a/><b", "O");
+    EXPECT(HEADER "<message>&foo;<body></message></body>", "OF(not-well-formed)");
+    EXPECT(HEADER "<message><body></message><?pi?>", "OF(not-well-formed)");
+    EXPECT(HEADER "<message><a></a><?pi?></message>", "OF(restricted-xml)");
     EXPECT(HEADER "<message a='<'/>", "OF(not-well-formed)");
     EXPECT(HEADER "<message a='1' a='2'/>", "OF(not-well-formed)");
     EXPECT(HEADER "<message xmlns:p='x' xmlns:q='x' p:a='1' q:a='2'/>", "OF(not-well-formed)");
