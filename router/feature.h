@@ -35,7 +35,8 @@ enum event {
     EV_SESSION_SYNCED,      /* taken over from a dead router: what was in flight may be lost */
     EV_SESSION_RESUMED,
     EV_SESSION_CLOSED,
-    EV_USER_DELETED
+    EV_USER_DELETED, /* the account was removed; s is NULL */
+    EV_COUNT
 };
 
 struct feature_event {
