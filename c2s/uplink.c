@@ -1,0 +1,625 @@
+/* A session is attached to the router that owns its slot when that router's link is up; then frames go
+ * straight out. Attaching tells the router everything that it may lack: the open question (OPEN, RESUME), or
+ * SYNC and all STANZAs that are not HANDLED, and the end when the session has ended. Whatever makes the owner
+ * doubtful (a new epoch, a dead link, NOT_MINE) detaches; a session that cannot be attached waits in
+ * hub.waiting, its client's socket is not read, and every epoch, every new link and a timer try again.
+ *
+ * What a router says counts only if it is the one that the session is attached to; but HANDLED counts from
+ * anybody: what is safe stays safe. */
+#include "c2s/uplink.h"
+
+#include <stdlib.h>
+
+#include "c2s/c2s.h"
+#include "c2s/metrics.h"
+#include "common/base/clock.h"
+#include "common/base/random.h"
+#include "common/bus/bus.h"
+#include "common/log/log.h"
+#include "common/member/member.h"
+
+#define RETRY_MS              50
+#define UNKNOWN_CLOSED_A_TURN 1000    /* CLOSED for unknown sessions, a second */
+#define QUEUE_MAX_BYTES       4194304 /* of one session, whatever c2s.unacked_max says */
+#define SLOT_NONE             0xffff
+
+struct uplink_item {
+    struct uplink_item *next;
+    uint64_t n;
+    uint64_t at_ms; /* wall clock */
+    size_t size;
+    char frame[];
+};
+
+/* What waits for the end of a turn towards one peer. */
+struct acks {
+    struct list node; /* in hub.acking */
+    struct bus_peer *peer;
+    struct buf pairs;
+};
+
+static void hub_send(struct bus_peer *peer, const struct wire_frame *f)
+{
+    char *at = bus_reserve(peer, wire_size(f));
+    bus_commit(peer, wire_encode(f, at));
+}
+
+static struct wire_frame frame_of(const struct conn *c, enum wire_kind kind)
+{
+    return (struct wire_frame){.kind = (uint8_t)kind,
+                               .slot = c->up.slot,
+                               .epoch = member_epoch(c->c2s->member),
+                               .sid = c->session.sid};
+}
+
+/* ---- waiting ---- */
+
+static void wait_begin(struct conn *c)
+{
+    struct uplink_hub *hub = &c->c2s->hub;
+    if (list_empty(&c->up.waiting)) {
+        list_add(&hub->waiting, &c->up.waiting);
+        stat_set(&metric_waiting, metric_waiting.value + 1);
+        stat_add(&metric_holds[2], 1);
+    }
+    session_hold(&c->session, SESSION_HOLD_ROUTE);
+    if (!timer_is_set(&hub->retry_timer))
+        ring_timer_set(c->c2s->ring, &hub->retry_timer, RETRY_MS);
+}
+
+static void wait_end(struct conn *c)
+{
+    if (!list_empty(&c->up.waiting)) {
+        list_del(&c->up.waiting);
+        stat_set(&metric_waiting, metric_waiting.value - 1);
+    }
+    session_unhold(&c->session, SESSION_HOLD_ROUTE);
+}
+
+/* ---- attaching ---- */
+
+/* The live link to the owner of a slot, or NULL. */
+static struct bus_peer *route(struct c2s *c2s, uint16_t slot)
+{
+    const struct member_node *owner = member_owner(c2s->member, slot);
+    if (owner == NULL)
+        return NULL;
+    struct bus_peer *peer = bus_peer(c2s->bus, owner->name);
+    if (peer == NULL || !bus_peer_is_up(peer) || bus_peer_incarnation(peer) != owner->incarnation)
+        return NULL;
+    return peer;
+}
+
+static void tell_question(struct conn *c)
+{
+    struct wire_frame f = frame_of(c, c->up.asked);
+    f.from = session_bare(&c->session);
+    f.name = span_of(c->up.resource);
+    f.num = c->up.asked == WIRE_RESUME ? c->session.out_acked_h : 0;
+    f.flags = c->up.asked_once ? WIRE_AGAIN : 0;
+    c->up.asked_once = true;
+    hub_send(c->up.peer, &f);
+}
+
+static void tell_sync(struct conn *c)
+{
+    const struct session *s = &c->session;
+    struct wire_frame f = frame_of(c, WIRE_SYNC);
+    f.from = span_make(s->jid, s->jid_n);
+    f.n = s->in_handled;
+    f.num = s->out_n;
+    f.flags = (uint16_t)((s->sm ? WIRE_SM : 0) | (c->flow ? WIRE_HELD : 0));
+    hub_send(c->up.peer, &f);
+    if (s->out_acked > 0)
+        uplink_acked(c, s->out_acked);
+    for (struct uplink_item *i = c->up.first; i != NULL; i = i->next) {
+        struct wire_frame again;
+        CHECK(wire_decode(span_make(i->frame, i->size), &again));
+        again.flags |= WIRE_AGAIN;
+        again.epoch = member_epoch(c->c2s->member);
+        hub_send(c->up.peer, &again);
+        stat_add(&metric_resent, 1);
+    }
+}
+
+static void tell_enable(struct conn *c)
+{
+    struct wire_frame f = frame_of(c, WIRE_ENABLE);
+    f.num = c->up.enable_s;
+    hub_send(c->up.peer, &f);
+}
+
+static void tell_closed(struct conn *c)
+{
+    struct wire_frame f = frame_of(c, WIRE_CLOSED);
+    f.from = span_make(c->session.jid, c->session.jid_n);
+    f.num = c->up.close_how;
+    hub_send(c->up.peer, &f);
+    c->up.close_told = true;
+}
+
+/* Attaches when the owner can be reached, or lets the session wait. True when attached. */
+static bool attach(struct conn *c)
+{
+    struct uplink *u = &c->up;
+    if (u->peer == NULL) {
+        u->peer = route(c->c2s, u->slot);
+        if (u->peer == NULL) {
+            wait_begin(c);
+            return false;
+        }
+        if (u->asked != WIRE_NONE)
+            tell_question(c);
+        else if (u->known)
+            tell_sync(c);
+        if (c->session.sm_wanted && !c->session.sm && u->known)
+            tell_enable(c);
+        if (u->close_wanted)
+            tell_closed(c);
+    }
+    if (!bus_ready(u->peer)) {
+        wait_begin(c);
+        return true;
+    }
+    wait_end(c);
+    return true;
+}
+
+static void detach(struct conn *c)
+{
+    c->up.peer = NULL;
+    c->up.close_told = false;
+}
+
+/* Tries all that wait. */
+static void retry_waiting(struct c2s *c2s)
+{
+    struct list all;
+    list_init(&all);
+    list_splice(&all, &c2s->hub.waiting);
+    while (!list_empty(&all)) {
+        struct conn *c = LIST_ENTRY(all.next, struct conn, up.waiting);
+        list_del(&c->up.waiting);
+        list_add(&c2s->hub.waiting, &c->up.waiting);
+        attach(c);
+        conn_wake(c);
+    }
+}
+
+static void on_retry(struct timer *t, uint64_t now_ms)
+{
+    (void)now_ms;
+    struct c2s *c2s = CONTAINER_OF(t, struct c2s, hub.retry_timer);
+    retry_waiting(c2s);
+    if (!list_empty(&c2s->hub.waiting))
+        ring_timer_set(c2s->ring, t, RETRY_MS);
+}
+
+/* ---- ACKED, once per turn and peer ---- */
+
+static void on_ack_timer(struct timer *t, uint64_t now_ms)
+{
+    (void)now_ms;
+    struct c2s *c2s = CONTAINER_OF(t, struct c2s, hub.ack_timer);
+    LIST_EACH(it, &c2s->hub.acking)
+    {
+        struct acks *a = LIST_ENTRY(it, struct acks, node);
+        list_del(&a->node);
+        struct wire_frame f = {.kind = WIRE_ACKED, .slot = SLOT_NONE, .epoch = member_epoch(c2s->member)};
+        f.pairs = buf_span(&a->pairs);
+        hub_send(a->peer, &f);
+        buf_clear(&a->pairs);
+    }
+}
+
+void uplink_acked(struct conn *c, uint64_t n)
+{
+    struct bus_peer *peer = c->up.peer;
+    if (peer == NULL || !c->up.known)
+        return; /* tell_sync says it */
+    struct acks *a = bus_peer_data(peer);
+    if (a == NULL) {
+        a = xcalloc(1, sizeof(*a));
+        a->peer = peer;
+        list_init(&a->node);
+        bus_peer_set_data(peer, a);
+    }
+    wire_pair_add(&a->pairs, c->session.sid, n);
+    if (list_empty(&a->node))
+        list_add(&c->c2s->hub.acking, &a->node);
+    if (!timer_is_set(&c->c2s->hub.ack_timer))
+        ring_timer_set(c->c2s->ring, &c->c2s->hub.ack_timer, 0);
+}
+
+/* ---- what sessions ask ---- */
+
+static void enter(struct conn *c, uint64_t sid)
+{
+    struct uplink_hub *hub = &c->c2s->hub;
+    if (c->session.sid != 0 && idmap_get(&hub->sessions, c->session.sid) == c)
+        idmap_del(&hub->sessions, c->session.sid);
+    c->session.sid = sid;
+    idmap_put(&hub->sessions, sid, c);
+}
+
+static void ask(struct conn *c, enum wire_kind kind, struct span text)
+{
+    struct uplink *u = &c->up;
+    enter(c, random_u64());
+    u->slot = member_slot(session_bare(&c->session));
+    u->asked = (uint8_t)kind;
+    u->asked_once = false;
+    free(u->resource);
+    u->resource = span_dup(text);
+    if (u->peer != NULL)
+        tell_question(c);
+    else
+        attach(c);
+}
+
+void uplink_open(struct conn *c, struct span resource)
+{
+    ask(c, WIRE_OPEN, resource);
+}
+
+void uplink_resume(struct conn *c, struct span sm_id, uint32_t h)
+{
+    (void)h; /* the session keeps it as out_acked_h */
+    ask(c, WIRE_RESUME, sm_id);
+}
+
+void uplink_enable(struct conn *c, unsigned resume_s)
+{
+    c->up.enable_s = resume_s;
+    if (c->up.peer != NULL)
+        tell_enable(c);
+}
+
+void uplink_flow(struct conn *c, bool hold)
+{
+    if (c->up.peer == NULL || !c->up.known)
+        return; /* tell_sync says it */
+    struct wire_frame f = frame_of(c, WIRE_FLOW);
+    f.num = hold;
+    hub_send(c->up.peer, &f);
+}
+
+void uplink_stanza(struct conn *c, const struct stanza *stanza, enum stanza_verdict verdict)
+{
+    static const enum stanza_error errors[] = {[STANZA_BAD_TO] = STANZA_E_JID_MALFORMED,
+                                               [STANZA_BAD_IQ] = STANZA_E_BAD_REQUEST,
+                                               [STANZA_BAD_TYPE] = STANZA_E_BAD_REQUEST};
+    struct uplink *u = &c->up;
+    struct wire_frame f = frame_of(c, WIRE_STANZA);
+    f.n = c->session.in_n;
+    f.num = verdict == STANZA_GOOD ? 0 : 1 + (uint64_t)errors[verdict];
+    f.at_ms = clock_wall_ms();
+    f.trace[0] = f.sid;
+    f.trace[1] = f.n;
+    f.has_stanza = true;
+    f.stanza = *stanza;
+    struct uplink_item *item = xmalloc(sizeof(*item) + wire_size(&f));
+    item->next = NULL;
+    item->n = f.n;
+    item->at_ms = f.at_ms;
+    item->size = wire_encode(&f, item->frame);
+    if (u->last != NULL)
+        u->last->next = item;
+    else
+        u->first = item;
+    u->last = item;
+    u->count++;
+    u->bytes += (uint32_t)item->size;
+    stat_set(&metric_queued, metric_queued.value + 1);
+    stat_add(&metric_forwarded, 1);
+    if (u->peer != NULL) {
+        bus_send(u->peer, span_make(item->frame, item->size));
+        if (!bus_ready(u->peer))
+            wait_begin(c);
+    }
+    if (u->count >= (uint64_t)c->c2s->conf->c2s_unacked_max || u->bytes >= QUEUE_MAX_BYTES) {
+        session_hold(&c->session, SESSION_HOLD_QUEUE);
+        stat_add(&metric_holds[1], 1);
+    }
+}
+
+/* Forgets the oldest item. */
+static void pop(struct uplink *u)
+{
+    struct uplink_item *i = u->first;
+    u->first = i->next;
+    if (u->first == NULL)
+        u->last = NULL;
+    u->count--;
+    u->bytes -= (uint32_t)i->size;
+    stat_set(&metric_queued, metric_queued.value - 1);
+    free(i);
+}
+
+static void handled(struct conn *c, uint64_t n)
+{
+    struct uplink *u = &c->up;
+    uint64_t now = clock_wall_ms();
+    n = MIN(n, c->session.in_n);
+    while (u->first != NULL && u->first->n <= n) {
+        stat_observe(&metric_handled_us, now > u->first->at_ms ? (now - u->first->at_ms) * 1000 : 500);
+        stat_add(&metric_handled, 1);
+        pop(u);
+    }
+    session_handled(&c->session, n);
+    if ((c->session.holds & SESSION_HOLD_QUEUE) != 0 &&
+        u->count <= (uint64_t)c->c2s->conf->c2s_unacked_max / 2 && u->bytes <= QUEUE_MAX_BYTES / 2) {
+        session_unhold(&c->session, SESSION_HOLD_QUEUE);
+        conn_wake(c);
+    }
+}
+
+void uplink_close(struct conn *c, enum wire_close how, bool tell, bool keep)
+{
+    struct uplink *u = &c->up;
+    if (!keep || !tell) {
+        while (u->first != NULL) {
+            stat_add(&metric_dropped_ended, 1);
+            pop(u);
+        }
+    }
+    /* An open question is taken back with CLOSED as well: its answer may be on the way. */
+    u->close_wanted = tell && c->session.sid != 0 && (u->known || u->asked_once);
+    u->close_how = (uint8_t)how;
+    if (u->close_wanted && u->peer != NULL)
+        tell_closed(c);
+    if (!u->known)
+        u->asked = WIRE_NONE;
+}
+
+bool uplink_is_done(const struct conn *c)
+{
+    return c->up.first == NULL && (!c->up.close_wanted || c->up.close_told);
+}
+
+void uplink_drop(struct conn *c)
+{
+    struct uplink_hub *hub = &c->c2s->hub;
+    while (c->up.first != NULL) {
+        stat_add(&metric_dropped_ended, 1);
+        pop(&c->up);
+    }
+    wait_end(c);
+    if (c->session.sid != 0 && idmap_get(&hub->sessions, c->session.sid) == c)
+        idmap_del(&hub->sessions, c->session.sid);
+    c->session.sid = 0;
+    free(c->up.resource);
+    c->up.resource = NULL;
+}
+
+/* ---- what routers say ---- */
+
+/* The question is answered. */
+static void answered(struct conn *c, bool known)
+{
+    c->up.asked = WIRE_NONE;
+    c->up.known = known;
+    free(c->up.resource);
+    c->up.resource = NULL;
+    if (!known)
+        c->up.peer = NULL;
+}
+
+static void on_opened(struct conn *c, const struct wire_frame *f)
+{
+    struct jid jid;
+    if (c->up.asked != WIRE_OPEN)
+        return;
+    if (!jid_split(f->to, &jid) || jid.resource_n == 0) {
+        stat_add(&metric_frames_bad, 1);
+        return;
+    }
+    answered(c, true);
+    session_opened(&c->session, f->to);
+}
+
+static void on_resumed(struct conn *c, const struct wire_frame *f)
+{
+    struct uplink_hub *hub = &c->c2s->hub;
+    struct jid jid;
+    if (c->up.asked != WIRE_RESUME)
+        return;
+    if (f->session == 0 || !jid_split(f->to, &jid) || jid.resource_n == 0) {
+        stat_add(&metric_frames_bad, 1);
+        return;
+    }
+    struct conn *old = idmap_get(&hub->sessions, f->session);
+    if (old != NULL && old != c) {
+        idmap_del(&hub->sessions, f->session);
+        session_fail(&old->session, SESSION_END_TAKEN, STREAM_E_CONFLICT, "resumed by another connection",
+                     NULL);
+    }
+    answered(c, true);
+    enter(c, f->session);
+    session_resumed(&c->session, f->to, f->n, (uint32_t)f->num, f->token);
+}
+
+static void on_kill(struct conn *c, const struct wire_frame *f)
+{
+    char *text = f->text.n > 0 ? span_dup(f->text) : NULL;
+    session_fail(&c->session, SESSION_END_KILLED,
+                 f->num < STREAM_E_COUNT ? (enum stream_error)f->num : STREAM_E_UNDEFINED_CONDITION, text,
+                 NULL);
+    free(text);
+}
+
+static void on_not_mine(struct conn *c, const struct wire_frame *f)
+{
+    (void)f;
+    stat_add(&metric_not_mine, 1);
+    detach(c);
+    wait_begin(c); /* the timer tries again, or the new epoch does */
+}
+
+/* Frames about one session, from the router that it is attached to. */
+static void on_session_frame(struct conn *c, const struct wire_frame *f)
+{
+    struct session *s = &c->session;
+    switch (f->kind) {
+    case WIRE_OPENED:
+        on_opened(c, f);
+        break;
+    case WIRE_REFUSED:
+        if (c->up.asked == WIRE_OPEN) {
+            answered(c, false);
+            session_refused(
+                s, f->num < STANZA_E_COUNT ? (enum stanza_error)f->num : STANZA_E_UNDEFINED_CONDITION,
+                f->text);
+        }
+        break;
+    case WIRE_ENABLED:
+        session_enabled(s, f->name, (unsigned)f->num, f->n);
+        break;
+    case WIRE_RESUMED:
+        on_resumed(c, f);
+        break;
+    case WIRE_RESUME_FAILED:
+        if (c->up.asked == WIRE_RESUME) {
+            answered(c, false);
+            session_resume_failed(
+                s, f->num < STANZA_E_COUNT ? (enum stanza_error)f->num : STANZA_E_ITEM_NOT_FOUND,
+                (f->flags & WIRE_HAS_H) != 0, (uint32_t)f->n);
+        }
+        break;
+    case WIRE_KILL:
+        on_kill(c, f);
+        break;
+    case WIRE_NOT_MINE:
+        on_not_mine(c, f);
+        break;
+    default:
+        break;
+    }
+    conn_wake(c);
+}
+
+/* A session that the router believes to be here is not. */
+static void tell_unknown(struct c2s *c2s, struct bus_peer *from, uint16_t slot, uint64_t sid)
+{
+    struct uplink_hub *hub = &c2s->hub;
+    uint64_t second = ring_now_ms(c2s->ring) / 1000;
+    stat_add(&metric_delivered_unknown, 1);
+    if (second != hub->unknown_second) {
+        hub->unknown_second = second;
+        hub->unknown_count = 0;
+    }
+    if (++hub->unknown_count > UNKNOWN_CLOSED_A_TURN)
+        return;
+    struct wire_frame f = {.kind = WIRE_CLOSED, .slot = slot, .epoch = member_epoch(c2s->member), .sid = sid};
+    f.num = WIRE_CLOSE_LOST;
+    hub_send(from, &f);
+}
+
+static void on_deliver(struct c2s *c2s, struct bus_peer *from, const struct wire_frame *f)
+{
+    struct span targets = f->targets;
+    struct wire_target target;
+    while (wire_target_next(&targets, &target)) {
+        struct conn *c = idmap_get(&c2s->hub.sessions, target.sid);
+        if (c == NULL)
+            tell_unknown(c2s, from, f->slot, target.sid);
+        else if (c->up.peer != from || c->session.state == SESSION_ENDED)
+            continue; /* an owner of yesterday; or CLOSED is on its way */
+        else if (session_deliver(&c->session, target.n, f->raw, target.to, (f->flags & WIRE_CONFIRM) != 0))
+            stat_add(&metric_delivered, 1);
+        else
+            stat_add(&metric_delivered_twice, 1);
+    }
+}
+
+static void on_handled(struct c2s *c2s, const struct wire_frame *f)
+{
+    struct span pairs = f->pairs;
+    uint64_t sid, n;
+    while (wire_pair_next(&pairs, &sid, &n)) {
+        struct conn *c = idmap_get(&c2s->hub.sessions, sid);
+        if (c != NULL)
+            handled(c, n);
+    }
+}
+
+void uplink_frame(struct c2s *c2s, struct bus_peer *from, struct span frame)
+{
+    struct wire_frame f;
+    if (!wire_decode(frame, &f)) {
+        stat_add(&metric_frames_bad, 1);
+        log_warn("c2s", "a frame of %s cannot be read (%zu bytes): are both of the same release?",
+                 bus_peer_name(from), frame.n);
+        return;
+    }
+    if (f.kind == WIRE_DELIVER) {
+        on_deliver(c2s, from, &f);
+    } else if (f.kind == WIRE_HANDLED) {
+        on_handled(c2s, &f);
+    } else if (f.sid != 0) {
+        struct conn *c = idmap_get(&c2s->hub.sessions, f.sid);
+        if (c != NULL && c->up.peer == from)
+            on_session_frame(c, &f);
+        else if (c == NULL && (f.kind == WIRE_OPENED || f.kind == WIRE_RESUMED))
+            tell_unknown(c2s, from, f.slot, f.kind == WIRE_RESUMED ? f.session : f.sid);
+    } else {
+        log_debug("c2s", "frame %s of %s is not for a connection manager", wire_kind_name(f.kind),
+                  bus_peer_name(from));
+    }
+}
+
+/* ---- the cluster changes ---- */
+
+void uplink_peer_up(struct c2s *c2s, struct bus_peer *peer)
+{
+    (void)peer;
+    retry_waiting(c2s);
+}
+
+/* Detaches all sessions for which the owner is another one than they are attached to. */
+static void reattach(struct c2s *c2s, struct bus_peer *gone)
+{
+    LIST_EACH(it, &c2s->conns)
+    {
+        struct conn *c = LIST_ENTRY(it, struct conn, node);
+        if (c->session.sid == 0 || c->up.peer == NULL)
+            continue;
+        if (gone != NULL ? c->up.peer != gone : c->up.peer == route(c2s, c->up.slot))
+            continue;
+        detach(c);
+        wait_begin(c);
+    }
+    retry_waiting(c2s);
+}
+
+void uplink_peer_gone(struct c2s *c2s, struct bus_peer *peer)
+{
+    struct acks *a = bus_peer_data(peer);
+    reattach(c2s, peer);
+    if (a != NULL) {
+        list_del(&a->node);
+        buf_free(&a->pairs);
+        free(a);
+        bus_peer_set_data(peer, NULL);
+    }
+}
+
+void uplink_epoch(struct c2s *c2s)
+{
+    reattach(c2s, NULL);
+}
+
+void uplink_init(struct c2s *c2s)
+{
+    list_init(&c2s->hub.waiting);
+    list_init(&c2s->hub.acking);
+    c2s->hub.ack_timer.fire = on_ack_timer;
+    c2s->hub.retry_timer.fire = on_retry;
+}
+
+void uplink_free(struct c2s *c2s)
+{
+    ring_timer_clear(c2s->ring, &c2s->hub.ack_timer);
+    ring_timer_clear(c2s->ring, &c2s->hub.retry_timer);
+    idmap_free(&c2s->hub.sessions);
+}
