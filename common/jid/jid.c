@@ -28,7 +28,7 @@ static const uint8_t ascii_class[256] = {
 
 static inline char ascii_lower(char c)
 {
-    return c >= 'A' && c <= 'Z' ? (char)(c + 32) : c;
+    return (char)(c >= 'A' && c <= 'Z' ? c + 32 : c);
 }
 
 static void give(const char **why, const char *reason)
@@ -297,9 +297,13 @@ void jid_escape(struct span text, struct buf *out)
 void jid_unescape(struct span text, struct buf *out)
 {
     for (size_t i = 0; i < text.n; i++) {
-        char c = text.p[i] == '\\' ? escape_char(text.p + i + 1, text.n - i - 1) : 0;
-        if (c != 0)
+        char c = text.p[i], meant = '\0';
+        if (c == '\\')
+            meant = escape_char(text.p + i + 1, text.n - i - 1);
+        if (meant != '\0') {
+            c = meant;
             i += 2;
-        buf_add_char(out, c != 0 ? c : text.p[i]);
+        }
+        buf_add_char(out, c);
     }
 }

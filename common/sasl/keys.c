@@ -11,19 +11,21 @@
 
 static const char *const entry_names[] = {"SCRAM-SHA-1", "SCRAM-SHA-256", "SCRAM-SHA-512"};
 
+static const size_t stored_at[] = {offsetof(struct sasl_keys, stored_sha1),
+                                   offsetof(struct sasl_keys, stored_sha256),
+                                   offsetof(struct sasl_keys, stored_sha512)};
+static const size_t server_at[] = {offsetof(struct sasl_keys, server_sha1),
+                                   offsetof(struct sasl_keys, server_sha256),
+                                   offsetof(struct sasl_keys, server_sha512)};
+
 const uint8_t *keys_stored(const struct sasl_keys *k, enum digest d)
 {
-    return d == DIGEST_SHA1 ? k->stored_sha1 : d == DIGEST_SHA256 ? k->stored_sha256 : k->stored_sha512;
+    return (const uint8_t *)k + stored_at[d];
 }
 
 const uint8_t *keys_server(const struct sasl_keys *k, enum digest d)
 {
-    return d == DIGEST_SHA1 ? k->server_sha1 : d == DIGEST_SHA256 ? k->server_sha256 : k->server_sha512;
-}
-
-static uint8_t *writable(const uint8_t *p)
-{
-    return (uint8_t *)(uintptr_t)p;
+    return (const uint8_t *)k + server_at[d];
 }
 
 bool sasl_keys_derive(struct span password, uint32_t iterations, struct sasl_keys *out)
@@ -39,7 +41,7 @@ bool sasl_keys_derive(struct span password, uint32_t iterations, struct sasl_key
     for (enum digest d = DIGEST_SHA1; d <= DIGEST_SHA512; d++) {
         uint8_t salted[DIGEST_MAX_BYTES];
         digest_stretch(d, span_of(prepared), span_make(out->salt, sizeof out->salt), iterations, salted);
-        digest_keys(d, salted, writable(keys_stored(out, d)), writable(keys_server(out, d)));
+        digest_keys(d, salted, (uint8_t *)out + stored_at[d], (uint8_t *)out + server_at[d]);
         digest_wipe(salted, sizeof salted);
     }
     digest_wipe(prepared, strlen(prepared));
@@ -90,8 +92,8 @@ static bool parse_entry(struct span *rest, enum digest d, struct sasl_keys *k)
         !cut(rest, ':', &stored) || !cut(rest, d < DIGEST_SHA512 ? ' ' : 0, &server) ||
         !span_is(name, entry_names[d]) || !span_to_u64(iterations, SASL_ITERATIONS_MAX, &count) ||
         count == 0 || !decode_exactly(salt, salt_bytes, sizeof salt_bytes) ||
-        !decode_exactly(stored, writable(keys_stored(k, d)), digest_size(d)) ||
-        !decode_exactly(server, writable(keys_server(k, d)), digest_size(d)))
+        !decode_exactly(stored, (uint8_t *)k + stored_at[d], digest_size(d)) ||
+        !decode_exactly(server, (uint8_t *)k + server_at[d], digest_size(d)))
         return false;
     if (d > 0 && (k->iterations != count || memcmp(k->salt, salt_bytes, sizeof salt_bytes) != 0))
         return false;

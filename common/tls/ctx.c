@@ -48,7 +48,7 @@ static bool lower_name(const char *name, char out[256])
     if (n >= 256)
         return false;
     for (size_t i = 0; i <= n; i++)
-        out[i] = name[i] >= 'A' && name[i] <= 'Z' ? (char)(name[i] + 32) : name[i];
+        out[i] = (char)(name[i] >= 'A' && name[i] <= 'Z' ? name[i] + 32 : name[i]);
     return true;
 }
 
@@ -96,8 +96,8 @@ static int on_ticket(SSL *ssl, unsigned char name[16], unsigned char *iv, EVP_CI
                      EVP_MAC_CTX *mac, int encrypt)
 {
     struct tls_ctx *ctx = tls_current()->ctx;
-    const uint8_t *key = NULL;
-    unsigned at = 0;
+    uint8_t *key = NULL;
+    size_t at = 0;
     if (encrypt) {
         key = ctx->ticket_keys;
         if (key == NULL || RAND_bytes(iv, EVP_CIPHER_get_iv_length(EVP_aes_256_cbc())) != 1)
@@ -113,7 +113,7 @@ static int on_ticket(SSL *ssl, unsigned char name[16], unsigned char *iv, EVP_CI
     }
     char digest[] = "SHA256";
     OSSL_PARAM params[] = {
-        OSSL_PARAM_construct_octet_string(OSSL_MAC_PARAM_KEY, (void *)(uintptr_t)(key + 48), 32),
+        OSSL_PARAM_construct_octet_string(OSSL_MAC_PARAM_KEY, key + 48, 32),
         OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, digest, 0),
         OSSL_PARAM_construct_end(),
     };
@@ -236,6 +236,7 @@ static void pair_free(struct pair *p)
 
 static bool read_pair(const char *cert_file, const char *key_file, struct pair *p, char **error)
 {
+    char no_password[] = ""; /* else OpenSSL would ask on the terminal */
     const char *problem = "cannot read the certificate in", *file = cert_file;
     BIO *in = BIO_new_file(cert_file, "r");
     p->chain = sk_X509_new_null();
@@ -250,7 +251,7 @@ static bool read_pair(const char *cert_file, const char *key_file, struct pair *
     problem = "cannot read the private key in";
     file = key_file;
     in = BIO_new_file(key_file, "r");
-    p->key = in != NULL ? PEM_read_bio_PrivateKey(in, NULL, NULL, (void *)(uintptr_t) "") : NULL;
+    p->key = in != NULL ? PEM_read_bio_PrivateKey(in, NULL, NULL, no_password) : NULL;
     BIO_free(in);
     if (p->key == NULL)
         goto fail;
