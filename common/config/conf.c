@@ -445,15 +445,17 @@ bool conf_set(struct conf *c, const char *assignment, struct buf *errors)
     return refuse(o, where, errors);
 }
 
-/* Puts the password into redis://[:OLD@]HOST… or unix://[:OLD@]/PATH. */
+/* Puts the password into redis://[[USER]:OLD@]HOST… or unix://[[USER]:OLD@]/PATH. */
 static char *url_with_password(const char *url, const char *password)
 {
     const char *rest = strstr(url, "://");
     if (rest == NULL)
         return xstrdup(url);
     rest += 3;
-    const char *at = strrchr(rest, '@');
-    return xasprintf("%.*s:%s@%s", (int)(rest - url), url, password, at != NULL ? at + 1 : rest);
+    const char *at = strrchr(rest, '@'), *user = rest;
+    int user_n = at != NULL ? (int)strcspn(user, ":@") : 0;
+    return xasprintf("%.*s%.*s:%s@%s", (int)(rest - url), url, user_n, user, password,
+                     at != NULL ? at + 1 : rest);
 }
 
 void conf_load_environment(struct conf *c)
