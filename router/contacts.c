@@ -182,6 +182,12 @@ struct contact *contacts_get(struct user *u, struct span bare)
     return contact;
 }
 
+bool contacts_may_see(struct user *u, struct span bare)
+{
+    const struct contact *contact = contacts_find(u, bare);
+    return span_is(bare, u->bare) || (contact != NULL && (contact->state & CONTACT_FROM));
+}
+
 size_t contacts_roster_count(const struct user *u)
 {
     size_t at = 0, count = 0;

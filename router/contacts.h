@@ -38,6 +38,9 @@ void contacts_free(struct user *u);
 struct contact *contacts_find(struct user *u, struct span bare);
 struct contact *contacts_get(struct user *u, struct span bare);
 
+/* True when the owner of a bare JID may see the user's presence: the user, or a contact with CONTACT_FROM. */
+bool contacts_may_see(struct user *u, struct span bare);
+
 /* The number of items in the roster / of requests that wait for the user's answer. */
 size_t contacts_roster_count(const struct user *u);
 size_t contacts_request_count(const struct user *u);

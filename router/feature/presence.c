@@ -330,10 +330,7 @@ static enum verdict on_probe(struct task *t)
     struct user *u = t->user;
     if (t->stanza.from.domain_n == 0)
         return drop(t, "probe from nobody");
-    struct span prober = jid_bare(&t->stanza.from);
-    const struct contact *contact = contacts_find(u, prober);
-    bool sees = span_is(prober, u->bare) || (contact != NULL && (contact->state & CONTACT_FROM));
-    if (!u->exists || !sees)
+    if (!u->exists || !contacts_may_see(u, jid_bare(&t->stanza.from)))
         answer_stranger(t);
     else if (t->stanza.to.resource_n > 0)
         answer_for_resource(t);

@@ -1,0 +1,114 @@
+/* Service discovery (XEP-0030) for a domain and for accounts. The features come from the tables of all
+ * features that are switched on; nothing is listed by hand. */
+#include "common/xml/tree.h"
+#include "common/xml/writer.h"
+#include "router/contacts.h"
+#include "router/feature.h"
+
+static enum verdict refuse(struct task *t, enum stanza_error error)
+{
+    t->error = error;
+    return REJECT;
+}
+
+/* True when the request is for a node; there are none. */
+static bool has_node(struct task *t)
+{
+    struct xml_node *query = task_payload(t);
+    return query == NULL || xml_attr(query, "node").n > 0;
+}
+
+static void add_feature(struct buf *out, const char *ns)
+{
+    buf_add_lit(out, "<feature");
+    xml_add_attr(out, "var", span_of(ns));
+    buf_add_lit(out, "/>");
+}
+
+static void add_features(struct buf *out, bool host)
+{
+    for (unsigned i = 0; features[i] != NULL; i++) {
+        const char *const *list = host ? features[i]->disco_host : features[i]->disco_account;
+        for (unsigned k = 0; feature_enabled(features[i]) && k < FEATURE_LIST_MAX && list[k] != NULL; k++)
+            add_feature(out, list[k]);
+    }
+}
+
+static enum verdict answer(struct task *t, struct buf *out)
+{
+    task_result(t, buf_span(out));
+    buf_free(out);
+    return DONE;
+}
+
+static enum verdict on_host_info(struct task *t, enum wake wake)
+{
+    (void)wake;
+    if (has_node(t))
+        return refuse(t, STANZA_E_ITEM_NOT_FOUND);
+    struct buf out = {0};
+    buf_add_lit(&out,
+                "<query xmlns='" NS_DISCO_INFO "'><identity category='server' type='im' name='Jackdaw'/>");
+    add_features(&out, true);
+    buf_add_lit(&out, "</query>");
+    return answer(t, &out);
+}
+
+static enum verdict on_host_items(struct task *t, enum wake wake)
+{
+    (void)wake;
+    if (has_node(t))
+        return refuse(t, STANZA_E_ITEM_NOT_FOUND);
+    task_result(t, SPAN("<query xmlns='" NS_DISCO_ITEMS "'/>"));
+    return DONE;
+}
+
+/* §8: who may not see the presence must not even learn that the account exists. */
+static enum verdict on_account_info(struct task *t, enum wake wake)
+{
+    (void)wake;
+    if (!t->user->exists || !contacts_may_see(t->user, jid_bare(&t->stanza.from)))
+        return refuse(t, STANZA_E_SERVICE_UNAVAILABLE);
+    if (has_node(t))
+        return refuse(t, STANZA_E_ITEM_NOT_FOUND);
+    struct buf out = {0};
+    buf_add_lit(&out, "<query xmlns='" NS_DISCO_INFO "'><identity category='account' type='registered'/>");
+    add_features(&out, false);
+    buf_add_lit(&out, "</query>");
+    return answer(t, &out);
+}
+
+static enum verdict on_account_items(struct task *t, enum wake wake)
+{
+    (void)wake;
+    struct user *u = t->user;
+    bool sees = u->exists && contacts_may_see(u, jid_bare(&t->stanza.from));
+    if (has_node(t))
+        return refuse(t, sees ? STANZA_E_ITEM_NOT_FOUND : STANZA_E_SERVICE_UNAVAILABLE);
+    struct buf out = {0};
+    buf_add_lit(&out, "<query xmlns='" NS_DISCO_ITEMS "'>");
+    LIST_EACH(it, &u->sessions)
+    {
+        const struct session *s = LIST_ENTRY(it, struct session, of_user);
+        if (!sees || !s->available)
+            continue;
+        buf_add_lit(&out, "<item");
+        xml_add_attr(&out, "jid", span_of(s->full));
+        buf_add_lit(&out, "/>");
+    }
+    buf_add_lit(&out, "</query>");
+    return answer(t, &out);
+}
+
+const struct feature feature_disco = {
+    .name = "disco",
+    .xeps = {"0030 2.5.0"},
+    .disco_host = {NS_DISCO_INFO, NS_DISCO_ITEMS},
+    .disco_account = {NS_DISCO_INFO, NS_DISCO_ITEMS},
+    .iqs = {{STANZA_GET, IQ_TO_HOST, NS_DISCO_INFO, "query", on_host_info},
+            {STANZA_GET, IQ_TO_HOST, NS_DISCO_ITEMS, "query", on_host_items},
+            {STANZA_GET, IQ_TO_ACCOUNT, NS_DISCO_INFO, "query", on_account_info},
+            {STANZA_GET, IQ_TO_ACCOUNT, NS_DISCO_ITEMS, "query", on_account_items},
+            {STANZA_GET, IQ_TO_OTHER, NS_DISCO_INFO, "query", on_account_info},
+            {STANZA_GET, IQ_TO_OTHER, NS_DISCO_ITEMS, "query", on_account_items}},
+};
