@@ -91,7 +91,11 @@ static void on_text(void *user, const xmlChar *text, int n)
 {
     struct xml_parser *p = user;
 
-    if (p->armed && p->level > 0 && p->visitor->text != NULL)
+    if (!p->armed)
+        return;
+    if (p->level == 0)
+        sax_refuse(p, XML_NOT_WELL_FORMED); /* beside the element */
+    else if (p->visitor->text != NULL)
         p->visitor->text(p, p->level - 1, span_make(text, (size_t)n));
 }
 
@@ -208,13 +212,12 @@ void sax_free(struct xml_parser *p)
     free(p->prolog);
 }
 
-/* Feeds the input and tells whether the context is where it has to be: `depth` open elements, all input
- * eaten, not one complaint. */
-static bool sax_feed(struct xml_parser *p, struct span input, const struct sax_visitor *visitor, void *user,
-                     int depth)
+/* Feeds the input. XML_OK: it closed the element `ends` times, left `level` open, and the context stands
+ * behind all input with one name open; not one complaint but about namespace names, which leaves the context
+ * stale. */
+static enum xml_error sax_feed(struct xml_parser *p, struct span input, const struct sax_visitor *visitor,
+                               void *user, unsigned ends, unsigned level)
 {
-    int ret;
-
     if (arena_used(p->scratch) > 0)
         arena_reset(p->scratch);
     p->input = input;
@@ -224,20 +227,23 @@ static bool sax_feed(struct xml_parser *p, struct span input, const struct sax_v
     p->ends = 0;
     p->error = XML_OK;
     p->armed = true;
-    ret = xmlParseChunk(p->ctxt, input.p, (int)input.n, 0);
+    if (xmlParseChunk(p->ctxt, input.p, (int)input.n, 0) != XML_ERR_OK)
+        p->stale = true;
     p->armed = false;
-    return ret == XML_ERR_OK && !p->stale && p->ctxt->wellFormed == 1 && p->ctxt->nsWellFormed == 1 &&
-           p->ctxt->disableSAX == 0 && p->ctxt->nameNr == depth && p->ctxt->input->cur == p->ctxt->input->end;
+    if (p->ctxt->wellFormed != 1 || p->ctxt->disableSAX != 0 || p->ctxt->nameNr != 1 ||
+        p->ctxt->input->cur != p->ctxt->input->end || p->ends != ends || p->level != level)
+        sax_refuse(p, XML_NOT_WELL_FORMED);
+    return p->error;
 }
 
 enum xml_error sax_run(struct xml_parser *p, struct span element, const struct sax_visitor *visitor,
                        void *user)
 {
-    bool above_doubt, tolerated;
+    enum xml_error error;
 
     if (element.n > INT_MAX / 2)
         return XML_TOO_BIG;
-    if (element.n == 0)
+    if (element.n == 0 || element.p[0] != '<')
         return XML_NOT_WELL_FORMED;
     if ((p->ctxt == NULL || p->stale) && !sax_make(p)) {
         log_error("xml", "libxml2 refused our own stream header for \"%s\": use another libxml2 build",
@@ -245,29 +251,19 @@ enum xml_error sax_run(struct xml_parser *p, struct span element, const struct s
         p->stale = true;
         return XML_NOT_WELL_FORMED;
     }
-    above_doubt = sax_feed(p, element, visitor, user, 1);
-    /* A namespace name that isn't a URI leaves the context marked, the element is fine. */
-    tolerated = p->stale && p->error == XML_OK && p->ctxt->wellFormed == 1 && p->ctxt->disableSAX == 0 &&
-                p->ctxt->nameNr == 1 && p->ctxt->input->cur == p->ctxt->input->end;
-    if (p->error == XML_OK && (p->ends != 1 || p->level != 0 || !(above_doubt || tolerated)))
-        p->error = XML_NOT_WELL_FORMED;
-    if (!above_doubt || p->error != XML_OK || element.n > SAX_KEEP_ELEMENT_MAX ||
+    error = sax_feed(p, element, visitor, user, 1, 0);
+    if (error != XML_OK || p->ctxt->nsWellFormed != 1 || element.n > SAX_KEEP_ELEMENT_MAX ||
         xmlDictSize(p->ctxt->dict) > SAX_NAMES_MAX)
         p->stale = true;
-    return p->error;
+    return error;
 }
 
 enum xml_error sax_run_header(struct xml_parser *p, struct span start_tag, const struct sax_visitor *visitor,
                               void *user)
 {
-    bool above_doubt;
-
     if (start_tag.n > INT_MAX / 2)
         return XML_TOO_BIG;
-    if (start_tag.n == 0 || !sax_make(p))
+    if (start_tag.n == 0 || start_tag.p[0] != '<' || !sax_make(p))
         return XML_NOT_WELL_FORMED;
-    above_doubt = sax_feed(p, start_tag, visitor, user, 1);
-    if (p->error == XML_OK && (!above_doubt || p->level != 1 || p->ends != 0))
-        p->error = XML_NOT_WELL_FORMED;
-    return p->error;
+    return sax_feed(p, start_tag, visitor, user, 0, 1);
 }
