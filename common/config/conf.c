@@ -445,7 +445,7 @@ bool conf_set(struct conf *c, const char *assignment, struct buf *errors)
     return refuse(o, where, errors);
 }
 
-/* Puts the password into redis://[[USER]:OLD@]HOST… or unix://[[USER]:OLD@]/PATH. */
+/* Puts the password, percent-encoded, into redis://[[USER]:OLD@]HOST… or unix://[[USER]:OLD@]/PATH. */
 static char *url_with_password(const char *url, const char *password)
 {
     const char *rest = strstr(url, "://");
@@ -454,8 +454,14 @@ static char *url_with_password(const char *url, const char *password)
     rest += 3;
     const char *at = strrchr(rest, '@'), *user = rest;
     int user_n = at != NULL ? (int)strcspn(user, ":@") : 0;
-    return xasprintf("%.*s%.*s:%s@%s", (int)(rest - url), url, user_n, user, password,
-                     at != NULL ? at + 1 : rest);
+    struct buf out = {0};
+    buf_addf(&out, "%.*s%.*s:", (int)(rest - url), url, user_n, user);
+    for (const unsigned char *c = (const unsigned char *)password; *c != '\0'; c++)
+        buf_addf(&out, strchr(":/?#[]@%", *c) != NULL ? "%%%02X" : "%c", *c);
+    buf_addf(&out, "@%s", at != NULL ? at + 1 : rest);
+    char *text = xstrdup(buf_cstr(&out));
+    buf_free(&out);
+    return text;
 }
 
 void conf_load_environment(struct conf *c)

@@ -179,6 +179,9 @@ static void test_environment(void **state)
     assert_true(conf_set(c, "redis.url=redis://mia:old@h:1/2", &errors));
     conf_load_environment(c);
     assert_string_equal(c->redis_url, "redis://mia:s3cret@h:1/2");
+    setenv("JACKDAW_REDIS_PASSWORD", "p@:/%x", 1);
+    conf_load_environment(c);
+    assert_string_equal(c->redis_url, "redis://mia:p%40%3A%2F%25x@h:1/2");
     unsetenv("JACKDAW_REDIS_PASSWORD");
     unsetenv("JACKDAW_BUS_CURVE_SECRET_KEY");
     conf_free(c);
