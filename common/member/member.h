@@ -31,21 +31,37 @@ struct member_handler {
     void (*lease_lost)(
         void *ctx); /* the own lease could not be renewed in time: stop acting as an owner at once */
     void (*lease_back)(void *ctx); /* it is held again (a new epoch may have come between) */
+    void (*replaced)(void *ctx);   /* a newer process has this name: this one must end. May be NULL; follows
+                                      lease_lost */
 };
 
 /* Starts: joins as `self` as soon as Redis answers, renews, watches, tells the bus its peers. All pointers
- * are borrowed for the life of the membership. lease_ms: see the option cluster.lease_ms. */
+ * but self (copied) are borrowed for the life of the membership. lease_ms: see the option cluster.lease_ms.
+ * The owner of the bus hands the bus's `suspect` on to member_report_dead. Not more than one per struct
+ * redis. */
 struct member *member_new(struct ring *ring, struct redis *redis, struct bus *bus,
                           const struct member_node *self, unsigned lease_ms,
                           const struct member_handler *handler, void *ctx);
+
+/* Ends without leaving: the others wait for the lease to run out (or see the links break). Not from inside a
+ * handler. NULL is allowed. */
 void member_free(struct member *m);
 
-/* Marks this process as draining (a new epoch without its slots) / leaves for good. */
+/* Marks this process as draining: a new epoch without its slots. */
 void member_drain(struct member *m);
+
+/* Leaves for good: gives the lease up now, without lease_lost, and tells Redis. Let the loop turn until
+ * member_has_left, or give up waiting after a while. */
 void member_leave(struct member *m);
+bool member_has_left(const struct member *m);
+
+/* Looks for a newer epoch now; for when a peer says that there is one. Cheap. (A new epoch is also published
+ * by Redis and found by the next renewal, every sixth of the lease.) */
+void member_refresh(struct member *m);
 
 /* A link to a peer broke in a way that proves or suggests its death. Certain: its address refuses
- * connections. */
+ * connections; it is taken off the list at once. Otherwise a second member must say so too. Repeated reports
+ * are cheap. */
 void member_report_dead(struct member *m, const char *name, uint64_t incarnation, bool certain);
 
 /* True while the own lease is held. */

@@ -74,9 +74,10 @@ static void frame(struct side *s, size_t n)
 /* Foreign bytes: from the script, with a right header half of the time. */
 static void foreign(struct script *s, struct side *to, const struct side *from)
 {
-    size_t n = MIN(next(s), s->n);
+    size_t n = next(s);
     struct buf *m;
 
+    n = MIN(n, s->n);
     if (to->n == QUEUE)
         return;
     m = &to->queue[to->n++];
