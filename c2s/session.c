@@ -296,7 +296,8 @@ static void session_element(struct session *s, const struct xml_element *e, stru
 
 void session_input(struct session *s, struct span *in)
 {
-    while (s->holds == 0 && s->state != SESSION_TLS && s->state != SESSION_ENDED) {
+    bool tls = s->tls;
+    while (s->holds == 0 && s->tls == tls && s->state != SESSION_TLS && s->state != SESSION_ENDED) {
         struct stream_event ev = stream_next(&s->stream, in);
         switch (ev.kind) {
         case STREAM_MORE:
@@ -316,7 +317,8 @@ void session_input(struct session *s, struct span *in)
             break;
         }
     }
-    if (s->state == SESSION_TLS || s->state == SESSION_ENDED)
+    /* The host may have begun with TLS at once: what came in clear is dropped all the same. */
+    if (s->tls != tls || s->state == SESSION_TLS || s->state == SESSION_ENDED)
         *in = (struct span){0};
 }
 
