@@ -160,6 +160,17 @@ static bool received_before(enum stanza_type type, uint8_t state)
     }
 }
 
+/* A stanza that has its own `to`, so none is added (as deliver_to_interested does for pushes). */
+static void deliver_whole(struct user *u, struct span raw)
+{
+    LIST_EACH(it, &u->sessions)
+    {
+        struct session *s = LIST_ENTRY(it, struct session, of_user);
+        if (s->interested)
+            deliver_to_session(s, raw);
+    }
+}
+
 static enum verdict tell_received(struct task *t)
 {
     const struct change_note *note = t->reply;
@@ -173,7 +184,7 @@ static enum verdict tell_received(struct task *t)
     if (note->change.route && t->stanza.type == STANZA_SUBSCRIBE)
         deliver_to_available(u, t->stanza.raw, (struct span){NULL, 0});
     else if (note->change.route)
-        deliver_to_interested(u, t->stanza.raw);
+        deliver_whole(u, t->stanza.raw);
     if (note->push.p != NULL)
         deliver_to_interested(u, note->push);
     if (note->change.auto_subscribed)

@@ -93,6 +93,7 @@ struct store_op {
 bool store_op_next(struct span *ops, struct store_op *out);
 
 struct store;
+struct sasl_keys; /* common/sasl */
 
 struct store_face {
     /* Claims and loads a user. STORE_FENCED: a newer epoch has claimed it. */
@@ -113,6 +114,12 @@ struct store_face {
 
     /* Reads a blob of any user (no claim needed). */
     void (*blob)(struct store *s, struct span bare, struct span name, store_blob_fn *fn, void *ctx);
+
+    /* Replaces the keys (copied) of an account / deletes an account with everything of its user and voids the
+     * claim. STORE_FENCED: there is no such account. */
+    void (*account_set)(struct store *s, struct span bare, const struct sasl_keys *keys, store_apply_fn *fn,
+                        void *ctx);
+    void (*account_delete)(struct store *s, struct span bare, store_apply_fn *fn, void *ctx);
 };
 
 /* Embedded at the front of an implementation. */
