@@ -29,6 +29,15 @@ bool commit_wait(struct task *t)
     return true;
 }
 
+enum verdict commit_lost(struct task *t)
+{
+    if (t->token != 0)
+        route_done(t->core, t->node, t->token, WIRE_DONE_RETRY);
+    t->token = 0;
+    t->why = "lost";
+    return DROP;
+}
+
 struct open_work {
     struct core *core;
     uint64_t sid;

@@ -18,6 +18,10 @@ void *commit_note(struct task *t, size_t size);
  * nothing is in flight, note->result is STORE_OK, go on. The task's reply must be a note. */
 bool commit_wait(struct task *t);
 
+/* The verdict of a hook that was told STORE_FENCED: nothing has happened; whoever sent the stanza sends it to
+ * the new owner. */
+enum verdict commit_lost(struct task *t);
+
 /* For a SENT task whose hook need not wait: the client's stanza is not acknowledged before what was written
  * is committed. */
 void commit_before_handled(struct task *t);

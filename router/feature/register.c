@@ -32,6 +32,8 @@ static enum verdict refuse(struct task *t, enum stanza_error error, const char *
 static enum verdict on_get(struct task *t, enum wake wake)
 {
     (void)wake;
+    if (!t->sent) /* somebody of another server asks the domain */
+        return refuse(t, STANZA_E_SERVICE_UNAVAILABLE, NULL);
     struct buf out = {0};
     buf_add_lit(&out, "<query xmlns='" NS_REGISTER "'><registered/><username>");
     xml_add_text(&out, jid_local(&t->user->jid));
@@ -117,6 +119,8 @@ static enum verdict on_set(struct task *t, enum wake wake)
 {
     if (wake == WAKE_REPLY)
         return finish(t);
+    if (!t->sent)
+        return refuse(t, STANZA_E_SERVICE_UNAVAILABLE, NULL);
     struct session *s = task_session(t);
     struct xml_node *query = task_payload(t);
     if (s == NULL || query == NULL)

@@ -148,10 +148,8 @@ static void end_subscriptions(struct task *t, const struct set_note *note)
 static enum verdict tell(struct task *t)
 {
     const struct set_note *note = t->reply;
-    if (note->commit.result == STORE_FENCED) {
-        t->why = "lost";
-        return DROP;
-    }
+    if (note->commit.result == STORE_FENCED)
+        return commit_lost(t);
     if (note->commit.result != STORE_OK)
         return refuse(t, STANZA_E_RESOURCE_CONSTRAINT, "the server cannot store it now");
     deliver_to_interested(t->user, note->push);
@@ -190,7 +188,7 @@ static enum verdict on_set(struct task *t, enum wake wake)
     return commit_wait(t) ? WAIT : tell(t);
 }
 
-/* Nobody reads or changes another's roster (§2.3.3). */
+/* Nobody changes another's roster (§2.3.3). */
 static enum verdict on_foreign(struct task *t, enum wake wake)
 {
     (void)wake;
@@ -204,6 +202,5 @@ const struct feature feature_roster = {
     .disco_account = {NS_ROSTER},
     .iqs = {{STANZA_GET, IQ_TO_ACCOUNT, NS_ROSTER, "query", on_get},
             {STANZA_SET, IQ_TO_ACCOUNT, NS_ROSTER, "query", on_set},
-            {STANZA_GET, IQ_TO_OTHER, NS_ROSTER, NULL, on_foreign},
             {STANZA_SET, IQ_TO_OTHER, NS_ROSTER, NULL, on_foreign}},
 };

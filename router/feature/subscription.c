@@ -91,7 +91,7 @@ static enum verdict tell_sent(struct task *t)
     const struct change_note *note = t->reply;
     struct user *u = t->user;
     if (note->commit.result == STORE_FENCED)
-        return drop(t, "lost");
+        return commit_lost(t);
     if (note->commit.result != STORE_OK)
         return refuse(t, STANZA_E_RESOURCE_CONSTRAINT, "the server cannot store it now");
     struct span contact = jid_bare(&t->stanza.to);
@@ -176,7 +176,7 @@ static enum verdict tell_received(struct task *t)
     const struct change_note *note = t->reply;
     struct user *u = t->user;
     if (note->commit.result == STORE_FENCED)
-        return drop(t, "lost");
+        return commit_lost(t);
     if (note->commit.result != STORE_OK)
         return refuse(t, STANZA_E_RESOURCE_CONSTRAINT, NULL);
     struct span contact = jid_bare(&t->stanza.from), own = span_of(u->bare);

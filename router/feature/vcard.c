@@ -73,10 +73,8 @@ static enum verdict on_set(struct task *t, enum wake wake)
             return WAIT;
     }
     const struct commit_note *note = t->reply;
-    if (note->result == STORE_FENCED) {
-        t->why = "lost";
-        return DROP;
-    }
+    if (note->result == STORE_FENCED)
+        return commit_lost(t);
     if (note->result != STORE_OK)
         return refuse(t, STANZA_E_RESOURCE_CONSTRAINT, "the server cannot store it now");
     task_result(t, (struct span){NULL, 0});
