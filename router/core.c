@@ -6,11 +6,13 @@
 #include "common/log/log.h"
 #include "router/feature.h"
 #include "router/inbox.h"
+#include "router/mailbox.h"
 #include "router/route.h"
 #include "router/session.h"
 #include "router/user.h"
 
-#define EVICT_EVERY_MS 1000
+#define EVICT_EVERY_MS  1000
+#define FLOORS_EVERY_MS 250 /* mailbox floors are written with the next append, or after this long */
 
 struct pair_list {
     char node[64]; /* the map's key */
@@ -22,6 +24,14 @@ static void evict_fire(struct timer *t, uint64_t now_ms)
     struct core *c = CONTAINER_OF(t, struct core, evict);
     user_evict_idle(c);
     timer_set(&c->timers, t, now_ms + EVICT_EVERY_MS);
+}
+
+static void floors_fire(struct timer *t, uint64_t now_ms)
+{
+    struct core *c = CONTAINER_OF(t, struct core, floors);
+    LIST_EACH(it, &c->floor_users)
+    user_touch(LIST_ENTRY(it, struct user, floor_node));
+    timer_set(&c->timers, t, now_ms + FLOORS_EVERY_MS);
 }
 
 struct core *core_new(const struct outside *out, struct store *store, const struct conf *conf,
@@ -38,6 +48,9 @@ struct core *core_new(const struct outside *out, struct store *store, const stru
     list_init(&c->dirty_users);
     list_init(&c->dirty_handled);
     list_init(&c->idle_users);
+    list_init(&c->floor_users);
+    c->floors.fire = floors_fire;
+    timer_set(&c->timers, &c->floors, FLOORS_EVERY_MS);
     c->evict.fire = evict_fire;
     timer_set(&c->timers, &c->evict, EVICT_EVERY_MS);
     features_init(conf);
@@ -75,6 +88,8 @@ void core_free(struct core *c)
     route_free(c);
     timer_clear(&c->timers, &c->evict);
     timer_clear(&c->timers, &c->retry);
+    timer_clear(&c->timers, &c->floors);
+    idmap_free(&c->syncing);
     timers_free(&c->timers);
     free_pairs(&c->done_lists);
     free_pairs(&c->handled_lists);
@@ -211,6 +226,8 @@ void core_store_state(struct core *c, bool up, uint64_t now_ms)
 {
     c->now_ms = now_ms;
     c->store_up = up;
-    if (up)
+    if (up) {
         user_store_back(c);
+        mailbox_store_back(c);
+    }
 }

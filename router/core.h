@@ -41,6 +41,8 @@ struct outside {
     const char *(*gateway)(void *ctx, struct span domain, struct span sender_bare);
     /* True while that incarnation of a node is in the membership. */
     bool (*alive)(void *ctx, const char *node, uint64_t incarnation);
+    /* A frame shows that there is a newer epoch than core_epoch was told: find out. */
+    void (*newer_epoch)(void *ctx, uint32_t epoch);
     uint64_t (*wall_ms)(void *ctx);
     uint64_t (*random)(void *ctx);
 };
@@ -65,10 +67,14 @@ struct core {
     struct list dirty_users;   /* have a batch to commit at the end of the turn */
     struct list dirty_handled; /* sessions whose handled number moved */
     struct timer evict;
-    struct timer retry;       /* sends again what was answered RETRY (route.c) */
-    struct list idle_users;   /* candidates for eviction, oldest first */
-    struct map done_lists;    /* node → DONE pairs that wait for the end of the turn (route.c) */
+    struct timer retry;      /* sends again what was answered RETRY (route.c) */
+    struct list idle_users;  /* candidates for eviction, oldest first */
+    struct list floor_users; /* their mailbox floor has moved and is not written yet */
+    struct timer floors;
+    struct idmap syncing;  /* sid → struct user that is being loaded for a SYNC or OPEN of that session */
+    struct map done_lists; /* node → DONE pairs that wait for the end of the turn (route.c) */
     struct map handled_lists; /* node → HANDLED pairs (session.c) */
+    struct user *replaying;   /* whose waiting frame is being taken (inbox.c) */
     struct span bundle_raw;   /* session_bundle_begin */
     struct map bundles;       /* node → targets so far */
     struct buf local;         /* frames to this router itself, length-prefixed */

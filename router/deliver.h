@@ -5,14 +5,17 @@
 
 #include "router/task.h"
 
-/* A mailbox entry that sessions still have to acknowledge. */
+/* A mailbox entry that is not finished: nobody has acknowledged it yet. Without refs and wants it is what the
+ * RFC calls an offline message. */
 struct entry {
     struct list node; /* in user.entries */
     struct user *user;
     struct store_id id;
-    unsigned refs; /* sessions that have it unacknowledged */
-    bool acked;    /* one session has acknowledged it */
-    bool stored;   /* it is in the store (not with delivery.durability = memory) */
+    unsigned refs;  /* sessions that have it unacknowledged */
+    bool acked;     /* one session has acknowledged it */
+    bool stored;    /* it is in the store (not with delivery.durability = memory) */
+    uint64_t *want; /* sids of sessions that shall have it but could not take it yet; owned */
+    unsigned want_count;
 };
 
 /* The last phase of a RECEIVED message, presence or iq: delivers by the rules. Presence and iq of features
@@ -25,6 +28,10 @@ enum verdict deliver_task(struct task *t);
 void deliver_to_session(struct session *s, struct span raw);
 void deliver_to_available(struct user *u, struct span raw, struct span to);
 void deliver_to_interested(struct user *u, struct span raw);
+
+/* Sends a mailbox entry to a session that is behind: it gets its number now and leaves when the session's
+ * record, which is saved here, is committed. */
+void deliver_reserved(struct session *s, struct entry *e, struct span raw);
 
 /* A session can take mailbox entries now (first non-negative presence, no longer held, resumed): goes through
  * the mailbox from its cursor. */
@@ -42,6 +49,12 @@ void deliver_restore_assignment(struct session *s, uint64_t n, struct store_id i
 
 /* Adds the mailbox floor to the batch when it has moved (end of turn). */
 void deliver_write_floor(struct user *u);
+
+/* Frees an entry without any effect (the user leaves memory). */
+void deliver_entry_free(struct entry *e);
+
+/* Enters this room's counters. */
+void deliver_register_stats(void);
 
 /* Rebuilds de-duplication and unfinished entries of a freshly loaded user that has mailbox entries; calls
  * user_unblock when done. */

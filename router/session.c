@@ -295,7 +295,10 @@ struct bundle_list {
 void session_transmit(struct session *s, struct span raw, struct span to, uint64_t n, bool confirm)
 {
     struct core *c = s->user->core;
+    if (s->state != SESSION_LIVE)
+        return; /* kept, or in the mailbox */
     struct wire_target t = {s->sid, n, to};
+    stat_add(&sent, 1);
     if (!confirm && c->bundle_raw.p != NULL && c->bundle_raw.p == raw.p && c->bundle_raw.n == raw.n) {
         struct bundle_list *b = map_get(&c->bundles, span_of(s->node));
         if (b == NULL) {
@@ -354,22 +357,30 @@ void session_bundles_free(struct core *c)
     map_free(&c->bundles);
 }
 
-void session_send(struct session *s, struct span raw, struct span to, struct entry *entry)
+static uint64_t number(struct session *s, struct span raw, struct span to, struct entry *entry)
 {
-    if (s->state == SESSION_CLOSED)
-        return;
     uint64_t n = ++s->out_sent;
     if (entry != NULL || s->sm) {
-        struct unacked *x = session_unacked_push(s);
-        *x = (struct unacked){n, entry, s->sm ? keep(raw, to) : NULL};
+        *session_unacked_push(s) = (struct unacked){n, entry, s->sm ? keep(raw, to) : NULL};
         if (s->unacked_count > VOLATILE_MAX)
             drop_oldest_volatile(s);
     }
     if (entry != NULL)
         entry->refs++;
-    stat_add(&sent, 1);
-    if (s->state == SESSION_LIVE)
-        session_transmit(s, raw, to, n, entry != NULL);
+    return n;
+}
+
+void session_send(struct session *s, struct span raw, struct span to, struct entry *entry)
+{
+    if (s->state == SESSION_CLOSED)
+        return;
+    uint64_t n = number(s, raw, to, entry);
+    session_transmit(s, raw, to, n, entry != NULL);
+}
+
+uint64_t session_reserve(struct session *s, struct span raw, struct entry *entry)
+{
+    return number(s, raw, (struct span){NULL, 0}, entry);
 }
 
 void session_acked(struct session *s, uint64_t n)
@@ -466,7 +477,26 @@ void session_unassign_after(struct session *s, uint64_t n)
 
 void session_assign(struct session *s, struct entry *entry, uint64_t n)
 {
-    *session_unacked_push(s) = (struct unacked){n, entry, NULL};
+    session_unacked_push(s);
+    uint32_t i = s->unacked_count - 1;
+    for (; i > 0; i--) { /* records and marks come mixed: keep the row in order */
+        struct unacked *before = &s->unacked[(s->unacked_at + i - 1) % s->unacked_cap];
+        if (before->n <= n)
+            break;
+        s->unacked[(s->unacked_at + i) % s->unacked_cap] = *before;
+    }
+    s->unacked[(s->unacked_at + i) % s->unacked_cap] = (struct unacked){n, entry, NULL};
     entry->refs++;
     s->out_sent = MAX(s->out_sent, n);
+}
+
+void session_unassign_entry(struct session *s, struct entry *entry)
+{
+    for (uint32_t i = 0; i < s->unacked_count; i++) {
+        struct unacked *x = &s->unacked[(s->unacked_at + i) % s->unacked_cap];
+        if (x->entry == entry) {
+            x->entry = NULL;
+            entry->refs--;
+        }
+    }
 }

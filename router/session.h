@@ -66,6 +66,10 @@ struct session *session_open(struct user *u, uint64_t sid, struct span resource,
 struct session *session_find(struct core *c, uint64_t sid);
 struct session *session_by_resource(struct user *u, struct span resource);
 
+/* Gives a stanza its outbound number now, to be transmitted (session_transmit) when what it waits for is
+ * committed; with stream management the bytes are kept. */
+uint64_t session_reserve(struct session *s, struct span raw, struct entry *entry);
+
 /* Ends a session for good: unavailable presence is told (EV_SESSION_CLOSED), unacknowledged messages go to
  * other sessions or stay in the mailbox. */
 void session_close(struct session *s);
@@ -109,6 +113,9 @@ void session_bundles_free(struct core *c);
 
 /* An entry stands unacknowledged under outbound number n (rebuilding after a load). */
 void session_assign(struct session *s, struct entry *entry, uint64_t n);
+
+/* Forgets an entry that is finished elsewhere. */
+void session_unassign_entry(struct session *s, struct entry *entry);
 
 /* Takes back what was assigned under numbers above n: the client has not had it. */
 void session_unassign_after(struct session *s, uint64_t n);

@@ -45,14 +45,17 @@ enum {
 
 struct task {
     struct core *core;
-    struct user *user; /* whose: the sender's (SENT) or the recipient's (RECEIVED) */
-    uint64_t sid;      /* SENT: the session it came from */
-    bool sent;         /* direction */
-    bool kept;         /* on the heap */
-    bool delivered;    /* a session got it, or will */
-    bool again;        /* may have been taken before: WIRE_AGAIN */
-    bool broadcast;    /* WIRE_BROADCAST */
+    struct user *user;  /* whose: the sender's (SENT) or the recipient's (RECEIVED) */
+    uint64_t sid;       /* SENT: the session it came from */
+    bool sent;          /* direction */
+    bool kept;          /* on the heap */
+    bool delivered;     /* a session got it, or will */
+    bool again;         /* may have been taken before: WIRE_AGAIN */
+    bool broadcast;     /* WIRE_BROADCAST */
+    bool blocking;      /* its user's lane waits for it */
+    struct task *moved; /* what task_keep made of it */
     enum phase phase;
+    uint8_t step; /* where it waits */
     uint8_t hook;
     struct stanza stanza; /* borrowed, or from `frame` when kept */
     struct rcbuf *frame;

@@ -76,6 +76,7 @@ struct user *user_get(struct core *c, struct span bare)
     list_init(&u->commits);
     list_init(&u->dirty);
     list_init(&u->idle);
+    list_init(&u->floor_node);
     map_put(&c->users, span_of(u->bare), u);
     claim_start(u);
     return u;
@@ -139,10 +140,13 @@ static void claim_done(void *ctx, enum store_result result, const struct store_u
     u->last_id = loaded->mailbox_last;
     u->floor = parse_id(meta_field(loaded, "floor"));
     span_to_u64(meta_field(loaded, "roster_version"), UINT64_MAX, &u->roster_version);
+    span_to_u64(meta_field(loaded, "last"), UINT64_MAX, &u->last_seen_ms);
     contacts_load(u, loaded->hash[STORE_ROSTER], loaded->hash_count[STORE_ROSTER]);
     session_restore(u, loaded->hash[STORE_SESSIONS], loaded->hash_count[STORE_SESSIONS]);
     if (loaded->mailbox_count > 0)
         deliver_restore(u); /* blocks until the mailbox is read */
+    else
+        session_restore_check(u);
     user_unblock(u);
 }
 
@@ -251,7 +255,7 @@ bool user_commit_pending(const struct user *u)
 void user_after_commit(struct user *u, user_commit_fn *fn, void *ctx)
 {
     struct list *waiters = NULL;
-    if (u->batch.count > 0 || u->floor_moved)
+    if (u->batch.count > 0)
         waiters = &u->batch_waiters;
     else if (!list_empty(&u->commits))
         waiters = &LIST_ENTRY(u->commits.prev, struct commit, node)->waiters;
@@ -381,9 +385,9 @@ void user_lose(struct user *u)
     struct core *c = u->core;
     user_hold(u);
     u->state = USER_GONE;
-    if (u->claim_wanted)
-        u->holds--; /* nobody will answer that claim */
-    u->claim_wanted = false;
+    if (u->claim_wanted || u->restore_wanted)
+        u->holds--; /* nobody will answer that request */
+    u->claim_wanted = u->restore_wanted = false;
     if (map_get(&c->users, span_of(u->bare)) == u)
         map_del(&c->users, span_of(u->bare));
     list_del(&u->dirty);

@@ -15,8 +15,9 @@ struct user {
     struct jid jid; /* view of it */
     uint16_t slot;
     enum user_state state;
-    bool exists;       /* there is an account */
-    bool claim_wanted; /* the store was away when the claim was sent */
+    bool exists;         /* there is an account */
+    bool claim_wanted;   /* the store was away when the claim was sent */
+    bool restore_wanted; /* the store was away when the mailbox was to be read */
     unsigned blocks;
     unsigned holds;       /* who needs it to stay in memory: tasks, commits, reads */
     struct list sessions; /* struct session.of_user */
@@ -24,6 +25,7 @@ struct user {
     struct store_claim claim;
     struct map contacts; /* bare JID → struct contact (contacts.h) */
     uint64_t roster_version;
+    uint64_t last_seen_ms; /* wall clock of the last unavailable presence, 0 = never */
 
     /* The mailbox (deliver.c). Every entry up to `floor` is finished; `entries` holds the unfinished ones. */
     struct list entries; /* struct entry, oldest first */
@@ -31,7 +33,8 @@ struct user {
     struct store_id last_id; /* newest id given */
     struct store_id floor;
     struct store_id trimmed; /* the store has dropped everything up to it */
-    bool floor_moved;        /* to be written with this turn's batch */
+    bool floor_moved;        /* not written yet */
+    struct list floor_node;  /* in core.floor_users while floor_moved */
     struct idmap taken[2];   /* sid → highest number taken plus 1; two generations, so that old ones go */
     uint64_t taken_since_ms;
 
@@ -66,7 +69,7 @@ void user_release(struct user *u);
 /* The batch of this turn, to add writes to; marks the user dirty. */
 struct store_batch *user_batch(struct user *u);
 
-/* Marks the user dirty without a write yet: user_commit_all asks deliver.c for the mailbox floor. */
+/* Marks the user dirty without a write: user_commit_all adds the mailbox floor if it has moved. */
 void user_touch(struct user *u);
 
 /* Calls fn when everything written to the user up to now is committed (at once when nothing is in flight or

@@ -1,0 +1,489 @@
+/* RFC 6121 §8.5 as code, and the two ways to a session: at once (volatile), or after the mailbox has it
+ * (messages).
+ *
+ * A message: it gets an entry with the next id; every session that shall have it and has room gets its next
+ * outbound number now; entry and numbers go to the store in this turn's batch; when that is committed the
+ * bytes leave for the sessions and DONE for the origin. Volatile stanzas of the same user wait behind an open
+ * commit, so that nothing overtakes. */
+#include "router/deliver.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "common/log/log.h"
+#include "common/stats/stats.h"
+#include "router/mailbox.h"
+#include "router/session_internal.h"
+
+#define NS_CHATSTATES "http://jabber.org/protocol/chatstates"
+#define TARGETS_MAX   64
+
+static struct stat_counter duplicates = STAT_COUNTER(
+    "jackdaw_router_duplicates_total", "Stanzas that had been taken before, acknowledged again", NULL);
+static struct stat_counter mailbox_full =
+    STAT_COUNTER("jackdaw_router_mailbox_full_total", "Messages refused because the mailbox is full", NULL);
+static struct stat_counter store_refused = STAT_COUNTER(
+    "jackdaw_router_store_refused_total", "Messages refused because Redis is out of memory", NULL);
+
+void deliver_register_stats(void)
+{
+    stat_register(&duplicates.meta);
+    stat_register(&mailbox_full.meta);
+    stat_register(&store_refused.meta);
+    mailbox_register_stats();
+}
+
+/* ---- volatile delivery, in order behind open commits ---- */
+
+struct later {
+    struct core *core;
+    uint64_t sid;
+    struct rcbuf *raw;
+    struct span to; /* behind the raw bytes in the same buffer */
+};
+
+static void send_later(void *ctx, enum store_result result)
+{
+    struct later *l = ctx;
+    struct session *s = result == STORE_FENCED ? NULL : session_find(l->core, l->sid);
+    if (s != NULL)
+        session_send(s, span_make(l->raw->data, l->raw->n - l->to.n), l->to, NULL);
+    rcbuf_unref(l->raw);
+    free(l);
+}
+
+static void send_volatile(struct session *s, struct span raw, struct span to)
+{
+    if (!user_commit_pending(s->user)) {
+        session_send(s, raw, to, NULL);
+        return;
+    }
+    struct later *l = xcalloc(1, sizeof *l);
+    l->core = s->user->core;
+    l->sid = s->sid;
+    l->raw = xmalloc(sizeof *l->raw + raw.n + to.n);
+    l->raw->refs = 1;
+    l->raw->n = raw.n + to.n;
+    memcpy(l->raw->data, raw.p, raw.n);
+    if (to.n > 0)
+        memcpy(l->raw->data + raw.n, to.p, to.n);
+    l->to = span_make(l->raw->data + raw.n, to.n);
+    user_after_commit(s->user, send_later, l);
+}
+
+void deliver_to_session(struct session *s, struct span raw)
+{
+    send_volatile(s, raw, (struct span){NULL, 0});
+}
+
+void deliver_to_available(struct user *u, struct span raw, struct span to)
+{
+    LIST_EACH(it, &u->sessions)
+    {
+        struct session *s = LIST_ENTRY(it, struct session, of_user);
+        if (s->available)
+            send_volatile(s, raw, to);
+    }
+}
+
+void deliver_to_interested(struct user *u, struct span raw)
+{
+    LIST_EACH(it, &u->sessions)
+    {
+        struct session *s = LIST_ENTRY(it, struct session, of_user);
+        if (s->interested)
+            send_volatile(s, raw, span_of(s->full));
+    }
+}
+
+/* ---- which sessions ---- */
+
+struct targets {
+    struct session *sessions[TARGETS_MAX];
+    unsigned count;
+};
+
+static void add_target(struct targets *t, struct session *s)
+{
+    if (t->count < TARGETS_MAX)
+        t->sessions[t->count++] = s;
+}
+
+/* Highest priority; of those the one that became available last (RFC 6121 §8.5.2.1.1). */
+static struct session *most_available(struct user *u)
+{
+    struct session *best = NULL;
+    LIST_EACH(it, &u->sessions)
+    {
+        struct session *s = LIST_ENTRY(it, struct session, of_user);
+        if (!s->available || s->priority < 0)
+            continue;
+        if (best == NULL || s->priority > best->priority ||
+            (s->priority == best->priority && s->available_since_ms >= best->available_since_ms))
+            best = s;
+    }
+    return best;
+}
+
+static void add_non_negative(struct targets *t, struct user *u, bool only_carbons)
+{
+    LIST_EACH(it, &u->sessions)
+    {
+        struct session *s = LIST_ENTRY(it, struct session, of_user);
+        if (s->available && s->priority >= 0 && (!only_carbons || s->carbons))
+            add_target(t, s);
+    }
+}
+
+/* ---- messages ---- */
+
+static bool has_hint(const struct stanza *s, const char *name)
+{
+    return stanza_child(s, name, NS_HINTS) != NULL;
+}
+
+/* Worth keeping: anything but typing notifications and the like, unless the sender says otherwise (XEP-0334).
+ */
+static bool is_durable(const struct stanza *s)
+{
+    if (has_hint(s, "no-store") || has_hint(s, "no-permanent-store"))
+        return false;
+    if (has_hint(s, "store"))
+        return true;
+    for (unsigned i = 0; i < s->child_count; i++) {
+        const struct xml_child *child = &s->children[i];
+        if (!span_is(child->ns, NS_CHATSTATES) && !span_is(child->ns, NS_HINTS) &&
+            !span_is(child->name, "thread"))
+            return true;
+    }
+    return s->child_count == 0;
+}
+
+/* A message on its way into the mailbox. */
+struct delivery {
+    struct core *core;
+    struct user *user;
+    struct store_id id;
+    uint64_t token;
+    char node[64];
+    struct rcbuf *frame; /* the stanza as a frame, for an error */
+    struct span raw;     /* in frame */
+    unsigned count;
+    struct {
+        uint64_t sid, n;
+    } to[];
+};
+
+static void delivery_free(struct delivery *d)
+{
+    user_release(d->user);
+    rcbuf_unref(d->frame);
+    free(d);
+}
+
+static struct entry *find_entry(struct user *u, struct store_id id)
+{
+    for (struct list *it = u->entries.prev; it != &u->entries; it = it->prev) {
+        struct entry *e = LIST_ENTRY(it, struct entry, node);
+        int order = store_id_cmp(e->id, id);
+        if (order <= 0)
+            return order == 0 ? e : NULL;
+    }
+    return NULL;
+}
+
+static void answer(struct delivery *d, enum stanza_error error, const char *text)
+{
+    struct wire_frame f;
+    if (wire_decode(rcbuf_span(d->frame), &f) && f.has_stanza)
+        route_error(d->core, &f.stanza, span_of(d->user->bare), error, text);
+}
+
+static void transmit_all(struct delivery *d)
+{
+    for (unsigned i = 0; i < d->count; i++) {
+        struct session *s = session_find(d->core, d->to[i].sid);
+        if (s != NULL)
+            session_transmit(s, d->raw, (struct span){NULL, 0}, d->to[i].n, true);
+    }
+}
+
+static void delivery_committed(void *ctx, enum store_result result)
+{
+    struct delivery *d = ctx;
+    if (result == STORE_FENCED) {
+        route_done(d->core, d->node, d->token, WIRE_DONE_RETRY);
+        delivery_free(d);
+        return;
+    }
+    if (result == STORE_FULL) {
+        struct entry *e = find_entry(d->user, d->id);
+        if (e != NULL)
+            e->stored = false;
+        if (d->count == 0) {
+            stat_add(&store_refused, 1);
+            answer(d, STANZA_E_RESOURCE_CONSTRAINT, "the server's store is full");
+            if (e != NULL)
+                deliver_entry_free(e);
+        }
+    }
+    transmit_all(d);
+    route_done(d->core, d->node, d->token, WIRE_DONE_TAKEN);
+    delivery_free(d);
+}
+
+static bool takes_now(const struct session *s)
+{
+    return session_has_room(s) && !s->catching_up && s->state != SESSION_UNSYNCED;
+}
+
+static void write_entry(struct task *t, struct entry *e, const struct buf *marks)
+{
+    char origin[48] = "";
+    int n = 0;
+    if (t->origin.sid != 0)
+        n = snprintf(origin, sizeof origin, "%llu:%llu", (unsigned long long)t->origin.sid,
+                     (unsigned long long)t->origin.n);
+    struct store_entry record = {.id = e->id,
+                                 .raw = t->stanza.raw,
+                                 .origin = span_make(origin, (size_t)n),
+                                 .marks = buf_span(marks),
+                                 .at_ms = t->origin.at_ms != 0 ? t->origin.at_ms : e->id.ms};
+    store_append(user_batch(t->user), &record);
+}
+
+static struct rcbuf *keep_stanza(const struct task *t)
+{
+    struct wire_frame f;
+    memset(&f, 0, offsetof(struct wire_frame, stanza));
+    f.kind = WIRE_ROUTE;
+    f.has_stanza = true;
+    f.stanza = t->stanza;
+    struct rcbuf *r = xmalloc(sizeof *r + wire_size(&f));
+    r->refs = 1;
+    r->n = wire_encode(&f, r->data);
+    return r;
+}
+
+/* Puts the message into the mailbox for these sessions (none = offline). The task's DONE goes with it. */
+static void enter_mailbox(struct task *t, const struct targets *targets)
+{
+    struct user *u = t->user;
+    struct core *c = t->core;
+    bool store = c->conf->delivery_durability != CONF_DURABILITY_MEMORY || targets->count == 0;
+    for (unsigned i = 0; i < targets->count; i++)
+        store |= !takes_now(targets->sessions[i]) || targets->sessions[i]->state != SESSION_LIVE;
+    struct entry *e = mailbox_append(u, store);
+    struct delivery *d = xcalloc(1, sizeof *d + targets->count * sizeof d->to[0]);
+    struct buf marks = {0};
+    d->core = c;
+    d->user = u;
+    d->id = e->id;
+    d->token = t->token;
+    snprintf(d->node, sizeof d->node, "%s", t->node);
+    user_hold(u);
+    for (unsigned i = 0; i < targets->count; i++) {
+        struct session *s = targets->sessions[i];
+        uint64_t n = 0;
+        if (takes_now(s)) {
+            n = session_reserve(s, t->stanza.raw, e);
+            d->to[d->count].sid = s->sid;
+            d->to[d->count++].n = n;
+        } else {
+            mailbox_want(e, s->sid);
+        }
+        buf_addf(&marks, "%s%llu=%llu", marks.n > 0 ? " " : "", (unsigned long long)s->sid,
+                 (unsigned long long)n);
+    }
+    if (t->origin.sid != 0)
+        mailbox_take(u, t->origin.sid, t->origin.n);
+    if (store)
+        write_entry(t, e, &marks);
+    buf_free(&marks);
+    t->token = 0;
+    if (!user_commit_pending(u)) { /* memory only: nothing to wait for, no copy */
+        d->raw = t->stanza.raw;
+        delivery_committed(d, STORE_OK);
+        return;
+    }
+    d->frame = keep_stanza(t);
+    struct wire_frame f;
+    CHECK(wire_decode(rcbuf_span(d->frame), &f));
+    d->raw = f.stanza.raw;
+    for (unsigned i = 0; i < targets->count; i++)
+        if (!takes_now(targets->sessions[i]))
+            deliver_catch_up(targets->sessions[i]);
+    user_after_commit(u, delivery_committed, d);
+}
+
+struct reserved {
+    struct core *core;
+    struct user *user;
+    uint64_t sid, n;
+    struct rcbuf *raw;
+};
+
+static void reserved_committed(void *ctx, enum store_result result)
+{
+    struct reserved *r = ctx;
+    struct session *s = result == STORE_FENCED ? NULL : session_find(r->core, r->sid);
+    if (s != NULL)
+        session_transmit(s, rcbuf_span(r->raw), (struct span){NULL, 0}, r->n, true);
+    rcbuf_unref(r->raw);
+    user_release(r->user);
+    free(r);
+}
+
+void deliver_reserved(struct session *s, struct entry *e, struct span raw)
+{
+    struct reserved *r = xcalloc(1, sizeof *r);
+    r->core = s->user->core;
+    r->user = s->user;
+    r->sid = s->sid;
+    r->n = session_reserve(s, raw, e);
+    r->raw = rcbuf_new(raw.p, raw.n);
+    user_hold(s->user);
+    user_after_commit(s->user, reserved_committed, r);
+}
+
+static void redo_done(void *ctx, enum store_result result)
+{
+    struct delivery *d = ctx;
+    route_done(d->core, d->node, d->token, result == STORE_FENCED ? WIRE_DONE_RETRY : WIRE_DONE_TAKEN);
+    delivery_free(d);
+}
+
+/* A resend of what is here already: confirm it once the first one is committed. */
+static enum verdict duplicate(struct task *t)
+{
+    stat_add(&duplicates, 1);
+    struct delivery *d = xcalloc(1, sizeof *d);
+    d->core = t->core;
+    d->user = t->user;
+    d->token = t->token;
+    snprintf(d->node, sizeof d->node, "%s", t->node);
+    user_hold(t->user);
+    t->token = 0;
+    user_after_commit(t->user, redo_done, d);
+    return DONE;
+}
+
+static enum verdict drop(struct task *t, const char *why)
+{
+    t->why = why;
+    return DROP;
+}
+
+static enum verdict refuse(struct task *t, enum stanza_error error, const char *text)
+{
+    t->error = error;
+    t->error_text = text;
+    return REJECT;
+}
+
+static enum verdict deliver_volatile(struct task *t, const struct targets *targets)
+{
+    for (unsigned i = 0; i < targets->count; i++)
+        send_volatile(targets->sessions[i], t->stanza.raw, (struct span){NULL, 0});
+    t->delivered = targets->count > 0;
+    return PASS;
+}
+
+static enum verdict take_message(struct task *t, const struct targets *targets)
+{
+    if (t->stanza.type == STANZA_HEADLINE || !is_durable(&t->stanza))
+        return targets->count > 0 ? deliver_volatile(t, targets) : drop(t, "volatile-offline");
+    if (t->origin.sid != 0 && mailbox_taken(t->user, t->origin.sid, t->origin.n))
+        return duplicate(t);
+    if (targets->count == 0 && t->user->entry_count >= (uint64_t)t->core->conf->mailbox_messages_max) {
+        stat_add(&mailbox_full, 1);
+        return refuse(t, STANZA_E_SERVICE_UNAVAILABLE, "the recipient's mailbox is full");
+    }
+    t->delivered = targets->count > 0;
+    enter_mailbox(t, targets);
+    return PASS;
+}
+
+static enum verdict message_to_bare(struct task *t)
+{
+    struct targets targets = {.count = 0};
+    struct session *best = most_available(t->user);
+    switch (t->stanza.type) {
+    case STANZA_GROUPCHAT:
+        return refuse(t, STANZA_E_SERVICE_UNAVAILABLE, NULL);
+    case STANZA_ERROR:
+        return drop(t, "error-without-session");
+    case STANZA_HEADLINE:
+        add_non_negative(&targets, t->user, false);
+        break;
+    case STANZA_CHAT:
+        add_non_negative(&targets, t->user, true);
+        __attribute__((fallthrough)); /* the most available one has it in any case */
+    default:
+        if (best != NULL && !(best->carbons && t->stanza.type == STANZA_CHAT))
+            add_target(&targets, best);
+        break;
+    }
+    return take_message(t, &targets);
+}
+
+static enum verdict deliver_message(struct task *t)
+{
+    bool full = t->stanza.to.resource_n > 0;
+    struct session *match = full ? session_by_resource(t->user, jid_resource(&t->stanza.to)) : NULL;
+    if (!t->user->exists)
+        return t->stanza.type == STANZA_HEADLINE ? drop(t, "no-such-user")
+                                                 : refuse(t, STANZA_E_SERVICE_UNAVAILABLE, NULL);
+    if (match != NULL) {
+        struct targets targets = {.sessions = {match}, .count = 1};
+        return t->stanza.type == STANZA_ERROR ? deliver_volatile(t, &targets) : take_message(t, &targets);
+    }
+    if (!full || t->stanza.type == STANZA_CHAT)
+        return message_to_bare(t);
+    if (t->stanza.type == STANZA_HEADLINE || t->stanza.type == STANZA_ERROR)
+        return drop(t, "no-such-resource");
+    return refuse(t, STANZA_E_SERVICE_UNAVAILABLE, NULL);
+}
+
+/* ---- iq and presence that no feature has dealt with ---- */
+
+static enum verdict deliver_iq(struct task *t)
+{
+    bool request = t->stanza.type == STANZA_GET || t->stanza.type == STANZA_SET;
+    struct session *match =
+        t->stanza.to.resource_n > 0 ? session_by_resource(t->user, jid_resource(&t->stanza.to)) : NULL;
+    if (match != NULL) {
+        struct targets targets = {.sessions = {match}, .count = 1};
+        return deliver_volatile(t, &targets);
+    }
+    return request ? refuse(t, STANZA_E_SERVICE_UNAVAILABLE, NULL) : drop(t, "iq-reply-without-session");
+}
+
+static enum verdict deliver_presence(struct task *t)
+{
+    struct targets targets = {.count = 0};
+    if (t->stanza.to.resource_n > 0) {
+        struct session *match = session_by_resource(t->user, jid_resource(&t->stanza.to));
+        if (match == NULL)
+            return drop(t, "no-such-resource");
+        add_target(&targets, match);
+        return deliver_volatile(t, &targets);
+    }
+    /* A fan-out has no `to` of its own: every session gets the bare JID that it was for (RFC 6121 §4.2.3). */
+    struct span to = t->stanza.to.domain_n == 0 ? span_of(t->user->bare) : (struct span){NULL, 0};
+    deliver_to_available(t->user, t->stanza.raw, to);
+    return PASS;
+}
+
+enum verdict deliver_task(struct task *t)
+{
+    switch (t->stanza.kind) {
+    case STANZA_MESSAGE:
+        return deliver_message(t);
+    case STANZA_PRESENCE:
+        return deliver_presence(t);
+    case STANZA_IQ:
+        return deliver_iq(t);
+    }
+    return DROP;
+}

@@ -1,0 +1,462 @@
+/* The mailbox of a user: ids, entries that are not finished, the floor below which all is, de-duplication,
+ * and how a session catches up with it. One ordered log per bare JID; offline delivery, slow readers and
+ * takeovers are all the same thing: a session reads from its cursor on until it has seen everything, then it
+ * is live. */
+#include "router/mailbox.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "common/log/log.h"
+#include "common/stats/stats.h"
+#include "router/session_internal.h"
+
+#define CHUNK         64 /* entries per read while catching up */
+#define RESTORE_CHUNK 256
+#define DEDUP_MS      60000 /* finished entries stay this long, so that a new owner recognises a resend */
+#define TRIM_AFTER_MS 120000
+#define GENERATION_MS 300000
+#define DAY_MS        86400000ull
+
+static struct stat_counter stored =
+    STAT_COUNTER("jackdaw_router_stored_total", "Messages put into mailboxes", NULL);
+static struct stat_counter finished =
+    STAT_COUNTER("jackdaw_router_finished_total", "Mailbox messages acknowledged by a session", NULL);
+static struct stat_counter expired =
+    STAT_COUNTER("jackdaw_router_dropped_total", "Stanzas dropped, by rule", "rule=\"mailbox-keep-days\"");
+static struct stat_counter caught_up = STAT_COUNTER(
+    "jackdaw_router_caught_up_total", "Mailbox messages sent to sessions that were behind", NULL);
+
+void mailbox_register_stats(void)
+{
+    stat_register(&stored.meta);
+    stat_register(&finished.meta);
+    stat_register(&expired.meta);
+    stat_register(&caught_up.meta);
+}
+
+/* De-duplication */
+
+bool mailbox_taken(struct user *u, uint64_t sid, uint64_t n)
+{
+    for (unsigned i = 0; i < ARRAY_LEN(u->taken); i++)
+        if ((uintptr_t)idmap_get(&u->taken[i], sid) > n)
+            return true;
+    return false;
+}
+
+void mailbox_take(struct user *u, uint64_t sid, uint64_t n)
+{
+    if (u->core->now_ms - u->taken_since_ms > GENERATION_MS) {
+        idmap_free(&u->taken[1]);
+        u->taken[1] = u->taken[0];
+        u->taken[0] = (struct idmap){0};
+        u->taken_since_ms = u->core->now_ms;
+    }
+    idmap_put(&u->taken[0], sid, (void *)(uintptr_t)(n + 1));
+}
+
+/* Entries */
+
+static struct entry *entry_new(struct user *u, struct store_id id)
+{
+    struct entry *e = xcalloc(1, sizeof *e);
+    e->user = u;
+    e->id = id;
+    list_init(&e->node);
+    /* Ids almost always come in order. */
+    struct list *at = &u->entries;
+    while (at->prev != &u->entries && store_id_cmp(LIST_ENTRY(at->prev, struct entry, node)->id, id) > 0)
+        at = at->prev;
+    list_add(at, &e->node);
+    u->entry_count++;
+    return e;
+}
+
+static struct entry *entry_find(struct user *u, struct store_id id)
+{
+    for (struct list *it = u->entries.next; it != &u->entries; it = it->next) {
+        struct entry *e = LIST_ENTRY(it, struct entry, node);
+        int order = store_id_cmp(e->id, id);
+        if (order == 0)
+            return e;
+        if (order > 0)
+            break;
+    }
+    return NULL;
+}
+
+void deliver_entry_free(struct entry *e)
+{
+    list_del(&e->node);
+    e->user->entry_count--;
+    free(e->want);
+    free(e);
+}
+
+struct entry *mailbox_append(struct user *u, bool store)
+{
+    uint64_t wall = u->core->out.wall_ms(u->core->out.ctx);
+    if (wall > u->last_id.ms)
+        u->last_id = (struct store_id){wall, 0};
+    else
+        u->last_id.seq++;
+    struct entry *e = entry_new(u, u->last_id);
+    e->stored = store;
+    stat_add(&stored, store);
+    return e;
+}
+
+void mailbox_want(struct entry *e, uint64_t sid)
+{
+    e->want = xrealloc(e->want, (e->want_count + 1) * sizeof *e->want);
+    e->want[e->want_count++] = sid;
+}
+
+static bool wanted_by(const struct entry *e, uint64_t sid)
+{
+    for (unsigned i = 0; i < e->want_count; i++)
+        if (e->want[i] == sid)
+            return true;
+    return false;
+}
+
+static void unwant(struct entry *e, uint64_t sid)
+{
+    for (unsigned i = 0; i < e->want_count; i++)
+        if (e->want[i] == sid)
+            e->want[i--] = e->want[--e->want_count];
+}
+
+/* The greatest id below one. */
+static struct store_id id_before(struct store_id id)
+{
+    return id.seq > 0 ? (struct store_id){id.ms, id.seq - 1} : (struct store_id){id.ms - 1, UINT64_MAX};
+}
+
+static void finish(struct entry *e)
+{
+    struct user *u = e->user;
+    bool head = u->entries.next == &e->node, was_stored = e->stored;
+    struct store_id id = e->id;
+    stat_add(&finished, 1);
+    deliver_entry_free(e);
+    if (!head) {
+        if (was_stored)
+            store_remove(user_batch(u), id); /* older ones are still open: the floor cannot say it */
+        return;
+    }
+    u->floor =
+        list_empty(&u->entries) ? u->last_id : id_before(LIST_ENTRY(u->entries.next, struct entry, node)->id);
+    if (was_stored && !u->floor_moved) {
+        u->floor_moved = true;
+        list_add(&u->core->floor_users, &u->floor_node);
+    }
+}
+
+void mailbox_settle(struct entry *e)
+{
+    if (e->refs == 0 && e->want_count == 0 && e->acked)
+        finish(e);
+}
+
+void deliver_entry_end(struct entry *e, bool acked)
+{
+    CHECK(e->refs > 0);
+    e->refs--;
+    e->acked |= acked;
+    mailbox_settle(e);
+}
+
+void deliver_write_floor(struct user *u)
+{
+    if (!u->floor_moved)
+        return;
+    char text[48];
+    int n = snprintf(text, sizeof text, "%llu-%llu", (unsigned long long)u->floor.ms,
+                     (unsigned long long)u->floor.seq);
+    u->floor_moved = false;
+    list_del(&u->floor_node);
+    store_put(&u->batch, STORE_META, SPAN("floor"), span_make(text, (size_t)n));
+    uint64_t wall = u->core->out.wall_ms(u->core->out.ctx);
+    if (wall - u->trimmed.ms > TRIM_AFTER_MS) {
+        struct store_id below = {wall - DEDUP_MS, 0};
+        if (store_id_cmp(u->floor, below) < 0)
+            below = (struct store_id){u->floor.ms, u->floor.seq + 1};
+        u->trimmed = below;
+        store_trim(&u->batch, below);
+    }
+}
+
+/* Catching up */
+
+struct reading {
+    struct user *user;
+    uint64_t sid;
+};
+
+static void read_done(void *ctx, enum store_result result, const struct store_entry *entries, size_t count);
+
+static void read_more(struct session *s)
+{
+    struct user *u = s->user;
+    struct reading *r = xcalloc(1, sizeof *r);
+    *r = (struct reading){u, s->sid};
+    s->reading = true;
+    user_hold(u);
+    u->core->store->face->read(u->core->store, span_of(u->bare), s->cursor, CHUNK, read_done, r);
+}
+
+void deliver_catch_up(struct session *s)
+{
+    if (s->state == SESSION_CLOSED || s->state == SESSION_UNSYNCED || list_empty(&s->user->entries)) {
+        s->catching_up = false;
+        return;
+    }
+    s->catching_up = true;
+    if (!s->reading && session_has_room(s) && s->user->core->store_up)
+        read_more(s);
+}
+
+/* The stanza with a delay element before its end tag (XEP-0203). */
+static void add_delayed(struct buf *out, const struct user *u, const struct store_entry *entry)
+{
+    struct span raw = entry->raw;
+    bool empty = raw.n > 2 && raw.p[raw.n - 2] == '/';
+    size_t tail = raw.n;
+    while (!empty && tail > 0 && raw.p[tail - 1] != '<')
+        tail--;
+    buf_add(out, raw.p, empty ? raw.n - 2 : tail - 1);
+    if (empty)
+        buf_add_char(out, '>');
+    stanza_add_delay(out, jid_domain(&u->jid), entry->at_ms);
+    if (empty)
+        buf_add_lit(out, "</message>");
+    else
+        buf_add(out, raw.p + tail - 1, raw.n - tail + 1);
+}
+
+/* Sends one stored entry to a session that is behind; numbers are given now, the bytes leave when the
+ * session's record with them is committed. */
+static void send_entry(struct session *s, struct entry *e, const struct store_entry *stored_entry)
+{
+    struct user *u = s->user;
+    struct buf raw = {0};
+    if (u->core->out.wall_ms(u->core->out.ctx) - stored_entry->at_ms > 1000)
+        add_delayed(&raw, u, stored_entry);
+    else
+        buf_add_span(&raw, stored_entry->raw);
+    unwant(e, s->sid);
+    stat_add(&caught_up, 1);
+    deliver_reserved(s, e, buf_span(&raw));
+    buf_free(&raw);
+}
+
+static bool is_for(const struct entry *e, const struct session *s)
+{
+    if (wanted_by(e, s->sid))
+        return true;
+    return e->refs == 0 && e->want_count == 0 && !e->acked && s->available && s->priority >= 0;
+}
+
+static void take_chunk(struct session *s, const struct store_entry *entries, size_t count)
+{
+    struct user *u = s->user;
+    uint64_t wall = u->core->out.wall_ms(u->core->out.ctx);
+    uint64_t keep_ms = (uint64_t)u->core->conf->mailbox_keep_days * DAY_MS;
+    if (count > 0)
+        session_save(s); /* opens the batch that what is sent here waits for */
+    for (size_t i = 0; i < count && session_has_room(s); i++) {
+        struct entry *e = entry_find(u, entries[i].id);
+        s->cursor = entries[i].id;
+        if (e == NULL || !is_for(e, s))
+            continue;
+        if (wall - entries[i].at_ms > keep_ms) {
+            stat_add(&expired, 1);
+            unwant(e, s->sid);
+            e->acked = true;
+            mailbox_settle(e);
+            continue;
+        }
+        send_entry(s, e, &entries[i]);
+    }
+    if (count > 0)
+        session_save(s); /* with the numbers just given */
+}
+
+static bool is_behind(const struct session *s)
+{
+    const struct list *last = s->user->entries.prev;
+    return last != &s->user->entries && store_id_cmp(LIST_ENTRY(last, struct entry, node)->id, s->cursor) > 0;
+}
+
+static void read_done(void *ctx, enum store_result result, const struct store_entry *entries, size_t count)
+{
+    struct reading *r = ctx;
+    struct user *u = r->user;
+    struct session *s = session_find(u->core, r->sid);
+    if (s != NULL && s->user == u) {
+        s->reading = false;
+        if (result == STORE_OK) {
+            take_chunk(s, entries, count);
+            if (count < CHUNK && !is_behind(s))
+                s->catching_up = false;
+            else if (session_has_room(s))
+                read_more(s);
+        }
+    }
+    free(r);
+    user_release(u);
+}
+
+void deliver_reassign(struct user *u)
+{
+    struct session *best = NULL;
+    bool orphan = false;
+    LIST_EACH(it, &u->entries)
+    {
+        struct entry *e = LIST_ENTRY(it, struct entry, node);
+        for (unsigned i = 0; i < e->want_count; i++)
+            if (session_find(u->core, e->want[i]) == NULL ||
+                session_find(u->core, e->want[i])->state == SESSION_CLOSED)
+                e->want[i--] = e->want[--e->want_count];
+        orphan |= e->refs == 0 && e->want_count == 0 && !e->acked;
+        mailbox_settle(e);
+    }
+    if (!orphan)
+        return;
+    LIST_EACH(it, &u->sessions)
+    {
+        struct session *s = LIST_ENTRY(it, struct session, of_user);
+        if (s->available && s->priority >= 0 && (best == NULL || s->priority > best->priority))
+            best = s;
+    }
+    if (best != NULL) {
+        best->cursor = u->floor;
+        deliver_catch_up(best);
+    }
+}
+
+/* After a load */
+
+void deliver_restore_assignment(struct session *s, uint64_t n, struct store_id id)
+{
+    struct entry *e = entry_find(s->user, id);
+    if (e == NULL)
+        e = entry_new(s->user, id); /* stored = false until the mailbox shows it */
+    session_assign(s, e, n);
+}
+
+static bool has_assigned(const struct session *s, const struct entry *e)
+{
+    for (uint32_t i = 0; i < s->unacked_count; i++)
+        if (s->unacked[(s->unacked_at + i) % s->unacked_cap].entry == e)
+            return true;
+    return false;
+}
+
+static void restore_marks(struct user *u, struct entry *e, struct span marks)
+{
+    while (marks.n > 0) {
+        size_t blank = span_index(marks, ' ');
+        struct span mark = span_sub(marks, 0, blank);
+        marks = span_sub(marks, blank + 1, marks.n);
+        size_t equals = span_index(mark, '=');
+        uint64_t sid, n;
+        if (!span_to_u64(span_sub(mark, 0, equals), UINT64_MAX, &sid) ||
+            !span_to_u64(span_sub(mark, equals + 1, mark.n), UINT64_MAX, &n))
+            continue;
+        struct session *s = session_find(u->core, sid);
+        if (s == NULL || s->user != u || has_assigned(s, e))
+            continue;
+        if (n == 0)
+            mailbox_want(e, sid);
+        else if (n > s->out_acked)
+            session_assign(s, e, n);
+    }
+}
+
+static void restore_entry(struct user *u, const struct store_entry *stored_entry)
+{
+    size_t colon = span_index(stored_entry->origin, ':');
+    uint64_t sid, n;
+    if (span_to_u64(span_sub(stored_entry->origin, 0, colon), UINT64_MAX, &sid) &&
+        span_to_u64(span_sub(stored_entry->origin, colon + 1, stored_entry->origin.n), UINT64_MAX, &n) &&
+        !mailbox_taken(u, sid, n))
+        mailbox_take(u, sid, n);
+    if (store_id_cmp(stored_entry->id, u->last_id) > 0)
+        u->last_id = stored_entry->id;
+    if (store_id_cmp(stored_entry->id, u->floor) <= 0)
+        return;
+    struct entry *e = entry_find(u, stored_entry->id);
+    if (e == NULL)
+        e = entry_new(u, stored_entry->id);
+    e->stored = true;
+    restore_marks(u, e, stored_entry->marks);
+}
+
+/* What a record lists but the mailbox no longer has was finished after the record was written. */
+static void drop_vanished(struct user *u)
+{
+    LIST_EACH(it, &u->entries)
+    {
+        struct entry *e = LIST_ENTRY(it, struct entry, node);
+        if (e->stored)
+            continue;
+        LIST_EACH(at, &u->sessions)
+        session_unassign_entry(LIST_ENTRY(at, struct session, of_user), e);
+        deliver_entry_free(e);
+    }
+}
+
+static void restore_done(void *ctx, enum store_result result, const struct store_entry *entries, size_t count)
+{
+    struct user *u = ctx;
+    if (u->state != USER_GONE && result == STORE_AWAY) {
+        log_info("mailbox", "waiting for Redis to read a mailbox jid=%s", u->bare);
+        u->restore_wanted = true;
+        return;
+    }
+    if (u->state != USER_GONE && result == STORE_OK) {
+        for (size_t i = 0; i < count; i++)
+            restore_entry(u, &entries[i]);
+        if (count == RESTORE_CHUNK) {
+            u->core->store->face->read(u->core->store, span_of(u->bare), entries[count - 1].id, RESTORE_CHUNK,
+                                       restore_done, u);
+            return;
+        }
+        drop_vanished(u);
+        session_restore_check(u);
+    }
+    user_unblock(u);
+}
+
+void deliver_restore(struct user *u)
+{
+    user_block(u);
+    mailbox_restore_read(u);
+}
+
+void mailbox_store_back(struct core *c)
+{
+    size_t at = 0;
+    struct user *u;
+    while ((u = map_next(&c->users, &at)) != NULL) {
+        if (u->restore_wanted) {
+            u->restore_wanted = false;
+            mailbox_restore_read(u);
+        }
+        LIST_EACH(it, &u->sessions)
+        {
+            struct session *s = LIST_ENTRY(it, struct session, of_user);
+            if (s->catching_up)
+                deliver_catch_up(s);
+        }
+    }
+}
+
+void mailbox_restore_read(struct user *u)
+{
+    u->core->store->face->read(u->core->store, span_of(u->bare), (struct store_id){0, 0}, RESTORE_CHUNK,
+                               restore_done, u);
+}

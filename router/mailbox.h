@@ -1,0 +1,32 @@
+/* The mailbox of a user behind deliver.h: see mailbox.c for how it works. */
+#ifndef JACKDAW_ROUTER_MAILBOX_H
+#define JACKDAW_ROUTER_MAILBOX_H
+
+#include "router/deliver.h"
+#include "router/session.h"
+
+/* True when stanza n of session sid, or a later one, was taken into this mailbox before. */
+bool mailbox_taken(struct user *u, uint64_t sid, uint64_t n);
+
+/* Remembers that it was. */
+void mailbox_take(struct user *u, uint64_t sid, uint64_t n);
+
+/* A new entry with the next id. The caller writes it to the batch when store is true. */
+struct entry *mailbox_append(struct user *u, bool store);
+
+/* A session shall have the entry when it can take it. */
+void mailbox_want(struct entry *e, uint64_t sid);
+
+/* Finishes (and frees) the entry when somebody has acknowledged it and nobody else is waiting for it. */
+void mailbox_settle(struct entry *e);
+
+/* Starts (or, after the store was away, starts again) the reading of a loaded user's mailbox. */
+void mailbox_restore_read(struct user *u);
+
+/* Goes on with what waited for the store: restores and sessions that are behind. */
+void mailbox_store_back(struct core *c);
+
+/* Enters this room's counters. */
+void mailbox_register_stats(void);
+
+#endif
