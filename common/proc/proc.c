@@ -31,6 +31,7 @@
 #define LEAVE_MAX_MS   500
 #define WAIT_NOTICE_MS 1000
 #define WAIT_AGAIN_MS  10000
+#define CLOSE_TURNS    4
 
 enum proc_state { PROC_STATE_STARTING, PROC_STATE_READY, PROC_STATE_DRAINING, PROC_STATE_LEAVING };
 
@@ -67,7 +68,7 @@ static struct stat_gauge gauge_start =
 static struct stat_gauge gauge_resident =
     STAT_GAUGE("jackdaw_resident_memory_bytes", "Resident memory of the process", NULL);
 static struct stat_gauge gauge_cpu =
-    STAT_GAUGE("jackdaw_cpu_milliseconds_total", "CPU time used, user and system", NULL);
+    STAT_GAUGE("jackdaw_cpu_milliseconds", "CPU time used, user and system", NULL);
 static struct stat_gauge gauge_lag =
     STAT_GAUGE("jackdaw_loop_lag_milliseconds", "How late the last once-a-second timer fired", NULL);
 static struct stat_gauge gauge_descriptors =
@@ -495,8 +496,16 @@ static void proc_close(struct proc *p)
         redis_free(p->redis);
     if (p->bus != NULL)
         bus_free(p->bus);
-    if (p->ring != NULL)
-        ring_free(p->ring);
+    if (p->ring == NULL)
+        return;
+    ring_timer_clear(p->ring, &p->second);
+    ring_timer_clear(p->ring, &p->wait_notice);
+    ring_timer_clear(p->ring, &p->limit);
+    ring_cancel(p->ring, &p->signal_op);
+    /* The rooms free what the kernel still holds in the final callbacks of their operations. */
+    for (int i = 0; i < CLOSE_TURNS; i++)
+        ring_turn(p->ring, 1);
+    ring_free(p->ring);
 }
 
 static void proc_run(struct proc *p)
