@@ -4,6 +4,9 @@
 
 #include "common/stanza/stanza.h"
 
+/* Equality with a literal, without measuring it at run time. */
+#define SPAN_IS_LIT(s, lit) ((s).n == sizeof(lit) - 1 && memcmp((s).p, "" lit "", sizeof(lit) - 1) == 0)
+
 /* The common attributes of RFC 6120 §8.1, decoded; p NULL = absent. */
 struct stanza_attrs {
     struct span to, from, id, type, lang;

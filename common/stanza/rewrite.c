@@ -1,9 +1,10 @@
 /* From what a peer sent to the raw form that travels.
  *
- * One pass over the start tag, written anew: the bare kind, `from`, the language, the prefix declarations and
- * attributes as they stood; then the content, byte for byte. Behind the raw bytes follows what is not there
- * literally: the prepared addresses, decoded id and language, the children's namespaces. *out may move while
- * it grows, so everything is noted as offset and length first. */
+ * The bare kind and what is added, then the rest of the element byte for byte: in one copy, unless something
+ * must be left out of the start tag (a default namespace, the sender's `from`) or the end tag has a prefix.
+ * Behind the raw bytes follows what is not there literally: the prepared addresses, decoded id and language,
+ * the children's namespaces. *out may move while it grows, so everything is noted as offset and length first.
+ */
 #include "common/stanza/internal.h"
 
 /* A place in *out; n 0 with set = an empty value. */
@@ -35,20 +36,58 @@ static bool changes_default(const struct xml_element *e)
     return false;
 }
 
-static void add_start_tag(struct buf *out, const struct xml_element *e, const char *name, struct span from,
-                          struct span lang)
+/* What of the start tag must not travel, in the order of the bytes: a default namespace, the sender's `from`
+ * when another is stamped. XML allows one of each. */
+static size_t find_cuts(const struct xml_element *e, bool stamped, struct span cuts[2])
 {
+    size_t n = 0;
+
+    for (size_t i = 0; i < e->decl_count; i++)
+        if (e->decls[i].prefix.n == 0)
+            cuts[n++] = e->decls[i].raw;
+    for (size_t i = 0; stamped && i < e->attr_count; i++)
+        if (e->attrs[i].prefix.n == 0 && SPAN_IS_LIT(e->attrs[i].name, "from"))
+            cuts[n++] = e->attrs[i].raw;
+    if (n == 2 && cuts[0].p > cuts[1].p) {
+        struct span first = cuts[1];
+        cuts[1] = cuts[0];
+        cuts[0] = first;
+    }
+    return n;
+}
+
+static void add_range(struct buf *out, const char *from, const char *to)
+{
+    buf_add(out, from, (size_t)(to - from));
+}
+
+/* Appends the raw form; returns where its content begins, counted from its start. */
+static size_t add_raw(struct buf *out, const struct xml_element *e, struct span element,
+                      enum stanza_kind kind, struct span from, struct span lang)
+{
+    bool empty_tag = e->inner_start == e->inner_end && element.p[e->inner_start] == '/';
+    const char *at = e->name.p + e->name.n;
+    struct span cuts[2];
+    size_t cut_count = find_cuts(e, from.p != NULL, cuts), start = out->n, inner_at;
+
+    buf_reserve(out, 2 * element.n + 8 * from.n + lang.n + 256);
     buf_add_char(out, '<');
-    buf_add_str(out, name);
+    buf_add_str(out, stanza_kind_name(kind));
     xml_add_attr(out, "from", from);
     if (lang.n > 0)
         xml_add_attr(out, "xml:lang", lang);
-    for (size_t i = 0; i < e->decl_count; i++)
-        if (e->decls[i].prefix.n > 0)
-            buf_add_span(out, e->decls[i].raw);
-    for (size_t i = 0; i < e->attr_count; i++)
-        if (from.p == NULL || e->attrs[i].prefix.n > 0 || !span_is(e->attrs[i].name, "from"))
-            buf_add_span(out, e->attrs[i].raw);
+    for (size_t i = 0; i < cut_count; i++) {
+        add_range(out, at, cuts[i].p);
+        at = cuts[i].p + cuts[i].n;
+    }
+    inner_at = out->n - start + (size_t)(element.p + e->inner_start - at);
+    if (e->prefix.n == 0 || empty_tag) {
+        add_range(out, at, element.p + element.n);
+    } else {
+        add_range(out, at, element.p + e->inner_end);
+        buf_addf(out, "</%s>", stanza_kind_name(kind));
+    }
+    return inner_at;
 }
 
 /* RFC 6120 §8.2.3. */
@@ -119,21 +158,8 @@ enum stanza_verdict stanza_rewrite(const struct xml_element *e, struct span elem
         return STANZA_NOT_A_STANZA;
     stanza_read_attrs(e, &attrs);
     type_ok = stanza_type_parse(s->kind, attrs.type, &s->type);
-    const char *name = stanza_kind_name(s->kind);
-
-    buf_reserve(out, 2 * element.n + 8 * from.n + default_lang.n + 256);
-    add_start_tag(out, e, name, from, attrs.lang.p == NULL ? default_lang : (struct span){NULL, 0});
-    inner_at = out->n - raw_at + (element.p[e->inner_start] != '/');
-    if (element.p[e->inner_start] != '/')
-        buf_add_char(out, '>');
-    if (e->prefix.n == 0) {
-        buf_add(out, element.p + e->inner_start, element.n - e->inner_start);
-    } else if (element.p[e->inner_start] == '/') {
-        buf_add_lit(out, "/>");
-    } else {
-        buf_add(out, element.p + e->inner_start, e->inner_end - e->inner_start);
-        buf_addf(out, "</%s>", name);
-    }
+    inner_at =
+        add_raw(out, e, element, s->kind, from, attrs.lang.p == NULL ? default_lang : (struct span){NULL, 0});
     raw_n = out->n - raw_at;
 
     if (from.p != NULL) {

@@ -47,13 +47,15 @@ const char *stanza_type_name(enum stanza_type type)
 
 bool stanza_kind_parse(struct span name, enum stanza_kind *out)
 {
-    for (size_t i = 0; i < ARRAY_LEN(kind_names); i++) {
-        if (span_is(name, kind_names[i])) {
-            *out = (enum stanza_kind)i;
-            return true;
-        }
-    }
-    return false;
+    if (SPAN_IS_LIT(name, "message"))
+        *out = STANZA_MESSAGE;
+    else if (SPAN_IS_LIT(name, "presence"))
+        *out = STANZA_PRESENCE;
+    else if (SPAN_IS_LIT(name, "iq"))
+        *out = STANZA_IQ;
+    else
+        return false;
+    return true;
 }
 
 bool stanza_type_parse(enum stanza_kind kind, struct span value, enum stanza_type *out)
@@ -92,7 +94,7 @@ struct span stanza_child_raw(const struct stanza *s, const struct xml_child *chi
 
 bool stanza_is_content_ns(struct span ns)
 {
-    return span_is(ns, NS_CLIENT) || span_is(ns, NS_SERVER) || span_is(ns, NS_COMPONENT);
+    return SPAN_IS_LIT(ns, NS_CLIENT) || SPAN_IS_LIT(ns, NS_SERVER) || SPAN_IS_LIT(ns, NS_COMPONENT);
 }
 
 void stanza_read_attrs(const struct xml_element *e, struct stanza_attrs *out)
@@ -101,15 +103,15 @@ void stanza_read_attrs(const struct xml_element *e, struct stanza_attrs *out)
     for (size_t i = 0; i < e->attr_count; i++) {
         const struct xml_attr *attr = &e->attrs[i];
         if (attr->prefix.n > 0) {
-            if (span_is(attr->prefix, "xml") && span_is(attr->name, "lang"))
+            if (SPAN_IS_LIT(attr->prefix, "xml") && SPAN_IS_LIT(attr->name, "lang"))
                 out->lang = attr->value;
-        } else if (span_is(attr->name, "to")) {
+        } else if (SPAN_IS_LIT(attr->name, "to")) {
             out->to = attr->value;
-        } else if (span_is(attr->name, "from")) {
+        } else if (SPAN_IS_LIT(attr->name, "from")) {
             out->from = attr->value;
-        } else if (span_is(attr->name, "id")) {
+        } else if (SPAN_IS_LIT(attr->name, "id")) {
             out->id = attr->value;
-        } else if (span_is(attr->name, "type")) {
+        } else if (SPAN_IS_LIT(attr->name, "type")) {
             out->type = attr->value;
         }
     }

@@ -84,12 +84,19 @@ static void rewriting(void **state)
     expect_raw(client, "<message to='romeo@a.example' id='1'><body>hi</body></message>", "j@a/b", "en",
                "<message from='j@a/b' xml:lang='en' to='romeo@a.example' id='1'><body>hi</body></message>");
     expect_raw(client, "<presence/>", "j@a/b", "", "<presence from='j@a/b'/>");
-    expect_raw(client, "<presence />", "j@a/b", NULL, "<presence from='j@a/b'/>");
+    expect_raw(client, "<presence />", "j@a/b", NULL, "<presence from='j@a/b' />");
+    expect_raw(client, "<message>/</message>", "j@a/b", "", "<message from='j@a/b'>/</message>");
+    expect_raw(client, "<c:message xmlns:c='jabber:client'>/></c:message>", "j@a/b", "",
+               "<message from='j@a/b' xmlns:c='jabber:client'>/></message>");
+    expect_raw(client, "<message from='x' id='1' xmlns='jabber:client' to='y'/>", "j@a/b", "",
+               "<message from='j@a/b' id='1' to='y'/>");
+    expect_raw(client, "<message xmlns='jabber:client' id='1' from='x' to='y'/>", "j@a/b", "",
+               "<message from='j@a/b' id='1' to='y'/>");
     expect_raw(client, "<presence></presence>", "j@a/it's", "", "<presence from='j@a/it&apos;s'></presence>");
     assert_true(span_is(jid_resource(&st.from), "it's"));
-    expect_raw(client,
-               "<presence\n  to='a'\txml:lang=\"de\" from='forged@x'  type='subscribe'\n>\n</presence >",
-               "j@a", "en", "<presence from='j@a' to='a'\txml:lang=\"de\" type='subscribe'>\n</presence >");
+    expect_raw(
+        client, "<presence\n  to='a'\txml:lang=\"de\" from='forged@x'  type='subscribe'\n>\n</presence >",
+        "j@a", "en", "<presence from='j@a'\n  to='a'\txml:lang=\"de\"  type='subscribe'\n>\n</presence >");
     assert_int_equal(st.type, STANZA_SUBSCRIBE);
     assert_true(span_is(st.lang, "de"));
     expect_raw(client, "<message xmlns='jabber:client' xmlns:p='urn:p' p:from='x'><p:a/></message>", "j@a",
@@ -97,7 +104,7 @@ static void rewriting(void **state)
     expect_raw(client, "<c:message xmlns:c='jabber:client'><c:body>x</c:body></c:message >", "j@a", "",
                "<message from='j@a' xmlns:c='jabber:client'><c:body>x</c:body></message>");
     expect_raw(client, "<c:presence xmlns:c='jabber:client' />", "j@a", "",
-               "<presence from='j@a' xmlns:c='jabber:client'/>");
+               "<presence from='j@a' xmlns:c='jabber:client' />");
     expect_raw(server, "<message from='a@x.example' to='b@y.example'><body/></message>", NULL, "",
                "<message from='a@x.example' to='b@y.example'><body/></message>");
     assert_non_null(stanza_child(&st, "body", NS_CLIENT));
