@@ -1,0 +1,90 @@
+/* jackdawctl: the tool that operates a cluster. One verb = one row of the table in ctl.c = one function here.
+ * It talks to Redis, or to the processes over the bus and their stats endpoints, and works from any node. */
+#ifndef JACKDAW_CTL_CTL_H
+#define JACKDAW_CTL_CTL_H
+
+#include "common/base/text.h"
+#include "common/redis/redis.h"
+
+struct conf;
+struct ring;
+
+/* Exit codes. */
+enum ctl_exit {
+    CTL_OK,
+    CTL_REFUSED, /* no such user, exists already, wrong configuration: the answer is no */
+    CTL_USAGE,   /* wrong arguments, or no usable configuration */
+    CTL_AWAY     /* Redis or a process gives no answer */
+};
+
+struct ctl {
+    const char *config_file; /* NULL = defaults only */
+    struct conf *conf;
+    bool json;
+    unsigned timeout_ms; /* how long to wait for Redis or a process */
+    const char *verb;
+    int argc; /* what is left of the verb's arguments */
+    char **argv;
+    struct ring *ring; /* both made by ctl_connect */
+    struct redis *redis;
+};
+
+/* The whole tool: returns the exit code. */
+int ctl_main(int argc, char **argv);
+
+/* ---- for the verbs */
+
+/* Takes an option out of the arguments: a flag, or one with a value (--name VALUE, --name=VALUE). False when
+ * it isn't there; a missing value gives true with *value NULL. */
+bool ctl_flag(struct ctl *c, const char *name);
+bool ctl_value(struct ctl *c, const char *name, const char **value);
+
+/* After the options: between least and most arguments are left, and none looks like an option; else says so,
+ * false. */
+bool ctl_arguments(struct ctl *c, int least, int most);
+
+/* Connects to Redis and waits until it is usable; else says why, false. */
+bool ctl_connect(struct ctl *c);
+
+/* Turns the loop until *flag is set; false after the timeout. */
+bool ctl_wait(struct ctl *c, const bool *flag);
+
+/* Says that something is not so: text to standard error, or {"ok":false,"error":...} with --json. Returns
+ * code. */
+int ctl_fail(struct ctl *c, enum ctl_exit code, const char *format, ...) PRINTF_LIKE(3, 4);
+
+/* Says that it is done: the text, or {"ok":true} with --json. Returns CTL_OK. */
+int ctl_done(struct ctl *c, const char *format, ...) PRINTF_LIKE(2, 3);
+
+/* Prints a buffer and frees it. */
+void ctl_print(struct buf *out);
+
+/* A prepared bare JID with a localpart in a domain of this cluster, appended to *store (any_domain: in
+ * whichever domain). False with *why (caller frees). */
+bool ctl_user_jid(const struct ctl *c, const char *text, bool any_domain, struct buf *store, char **why);
+
+/* One command to Redis, waited for: the reply goes to take(ctx, reply). key as for redis_command. False
+ * (said) when there was no answer or an error. */
+bool ctl_ask(struct ctl *c, struct span key, unsigned argc, const struct span *argv, redis_fn *take,
+             void *ctx);
+
+/* A password from --password, --password-stdin or the terminal (asked twice), appended to *password. */
+bool ctl_password(struct ctl *c, struct buf *password);
+
+/* ---- the verbs */
+
+int ctl_adduser(struct ctl *c);
+int ctl_adduser_file(struct ctl *c, const char *file, bool replace, uint32_t iterations);
+int ctl_deluser(struct ctl *c);
+int ctl_passwd(struct ctl *c);
+int ctl_enable(struct ctl *c);
+int ctl_disable(struct ctl *c);
+int ctl_users(struct ctl *c);
+int ctl_sessions(struct ctl *c);
+int ctl_kick(struct ctl *c);
+int ctl_cluster(struct ctl *c);
+int ctl_stats(struct ctl *c);
+int ctl_config_check(struct ctl *c);
+int ctl_sample_config(struct ctl *c);
+
+#endif
