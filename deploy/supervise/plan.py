@@ -105,6 +105,8 @@ class Plan:
     def link_binaries(self):
         source = pathlib.Path(os.environ.get("JACKDAW_BIN") or ROOT / "build/release/bin").absolute()
         for name in BINARIES:
+            if getattr(self.args, name.removeprefix("jackdaw-"), 1) == 0:
+                continue
             if not os.access(source / name, os.X_OK):
                 raise Refused(f"{source / name} does not exist; build it (deploy/build release), or set JACKDAW_BIN")
             link = self.bin / name
