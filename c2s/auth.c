@@ -16,6 +16,11 @@ static const enum sasl_mech preference[] = {SASL_SCRAM_SHA_512_PLUS,
                                             SASL_SCRAM_SHA_1,
                                             SASL_PLAIN};
 
+/* Some clients (slixmpp 1.8, for one) know no binding but tls-unique, which TLS 1.3 does not have, and work
+ * their way down the whole list of mechanisms to the first that fits. Such a refusal happens before any
+ * account is looked at and tells nothing about a password, so it is not counted with the failed log-ins. */
+#define MISFITS_MAX 10
+
 struct bindings {
     struct buf exporter, server_end_point;
 };
@@ -125,9 +130,12 @@ static void auth_fail(struct session *s, enum sasl_error error, const char *text
 {
     struct login *l = s->login;
     stat_add(&metric_auth_failures[error], 1);
-    log_info("c2s", "login refused reason=%s user=%.*s domain=%.*s peer=%s: %s", sasl_error_name(error),
-             SPAN_FMT(user_of(s)), SPAN_FMT(s->env->domains[s->domain]), s->env->host->peer(s),
-             text != NULL ? text : "wrong password or no such account; jackdawctl passwd sets a new one");
+    const char *advice = l->looked_up ? "wrong password or no such account; jackdawctl passwd sets a new one"
+                                      : "the client's channel binding does not fit what was offered";
+    log_info("c2s", "login refused reason=%s user=%.*s domain=%.*s mechanism=%s peer=%s: %s",
+             sasl_error_name(error), SPAN_FMT(user_of(s)), SPAN_FMT(s->env->domains[s->domain]),
+             l->sasl != NULL ? sasl_mech_name(l->mech) : "-", s->env->host->peer(s),
+             text != NULL ? text : advice);
     buf_addf(&s->out, "<failure xmlns='" NS_SASL "'><%s/>", sasl_error_name(error));
     if (text != NULL) {
         buf_add_lit(&s->out, "<text xml:lang='en'>");
@@ -138,8 +146,9 @@ static void auth_fail(struct session *s, enum sasl_error error, const char *text
     s->env->host->output(s);
     auth_drop(s);
     session_enter(s, SESSION_FEATURES);
+    bool misfit = error == SASL_E_NOT_AUTHORIZED && !l->looked_up && ++l->misfits <= MISFITS_MAX;
     /* Redis being away is not the client's failure, and an abort costs as much as any attempt. */
-    if (error != SASL_E_TEMPORARY_AUTH_FAILURE && ++l->auth_failures >= s->env->auth_attempts)
+    if (error != SASL_E_TEMPORARY_AUTH_FAILURE && !misfit && ++l->auth_failures >= s->env->auth_attempts)
         session_fail(s, SESSION_END_CLEAN, STREAM_E_POLICY_VIOLATION, "too many failed log-ins", NULL);
 }
 
@@ -185,6 +194,7 @@ static void auth_success(struct session *s)
 static void auth_lookup(struct session *s)
 {
     struct buf bare = {0};
+    s->login->looked_up = true;
     session_enter(s, SESSION_LOOKUP);
     session_hold(s, SESSION_HOLD_ANSWER);
     struct span user = sasl_username(s->login->sasl);
@@ -275,6 +285,7 @@ static void auth_begin(struct session *s, const struct xml_element *e, struct sp
 {
     struct login *l = s->login;
     enum sasl_mech mech;
+    l->looked_up = false;
     auth_drop(s); /* a new <auth/> ends the old exchange (RFC 6120 §6.4.2) */
     if (!s->tls && s->env->require_tls) {
         auth_fail(s, SASL_E_ENCRYPTION_REQUIRED, "TLS first");

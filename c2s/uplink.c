@@ -126,6 +126,7 @@ static void tell_enable(struct conn *c)
 {
     struct wire_frame f = frame_of(c, WIRE_ENABLE);
     f.num = c->up.enable_s;
+    f.n = c->session.in_base;
     hub_send(c->up.peer, &f);
 }
 

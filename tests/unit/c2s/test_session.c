@@ -291,6 +291,23 @@ static void test_last_retry_closes_the_stream(void **state)
     reads_with("<policy-violation ");
 }
 
+/* A client whose binding does not fit tries every mechanism; that must not lock it out before PLAIN. */
+static void test_misfits_are_not_failed_logins(void **state)
+{
+    (void)state;
+    env.auth_attempts = 2;
+    client(HEADER);
+    for (int i = 0; i < 6; i++) { /* y,,n=romeo,r=abc */
+        client("<auth " SASL " mechanism='SCRAM-SHA-1'>eSwsbj1yb21lbyxyPWFiYw==</auth>");
+        lacks("policy-violation");
+        reads_with("<not-authorized/>");
+    }
+    world("");
+    client(PLAIN_ROMEO);
+    session_account(&session, SESSION_ACCOUNT_FOUND, &romeo_keys);
+    reads_with("<success ");
+}
+
 static void test_bind_errors(void **state)
 {
     (void)state;
@@ -516,6 +533,7 @@ int main(void)
         TLS(test_locked_account_is_told_after_the_password_only),
         TLS(test_sasl_errors_and_retries),
         TLS(test_last_retry_closes_the_stream),
+        TLS(test_misfits_are_not_failed_logins),
         TLS(test_bind_errors),
         TLS(test_input_waits_while_a_question_is_open),
         TLS(test_registration),
