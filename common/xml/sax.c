@@ -231,7 +231,8 @@ static enum xml_error sax_feed(struct xml_parser *p, struct span input, const st
         p->stale = true;
     p->armed = false;
     if (p->ctxt->wellFormed != 1 || p->ctxt->disableSAX != 0 || p->ctxt->nameNr != 1 ||
-        p->ctxt->input->cur != p->ctxt->input->end || p->ends != ends || p->level != level)
+        p->ctxt->instate != XML_PARSER_CONTENT || p->ctxt->input->cur != p->ctxt->input->end ||
+        p->ends != ends || p->level != level)
         sax_refuse(p, XML_NOT_WELL_FORMED);
     return p->error;
 }
