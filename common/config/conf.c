@@ -41,9 +41,14 @@ static const struct option options[] = {
 
 #define OPTION_EACH(o) for (const struct option *o = options; o < options + ARRAY_LEN(options); o++)
 
-static void *field_of(const struct conf *c, const struct option *o)
+static void *field_of(struct conf *c, const struct option *o)
 {
-    return (char *)(uintptr_t)c + o->offset;
+    return (char *)c + o->offset;
+}
+
+static const void *value_of(const struct conf *c, const struct option *o)
+{
+    return (const char *)c + o->offset;
 }
 
 /* Lists */
@@ -498,7 +503,7 @@ static void add_quoted(struct buf *out, struct span text)
 
 static void add_value(struct buf *out, const struct conf *c, const struct option *o)
 {
-    const void *field = field_of(c, o);
+    const void *field = value_of(c, o);
     const struct conf_list *list = field;
     switch (o->kind) {
     case KIND_BOOL:

@@ -338,14 +338,15 @@ static void on_signal(struct ring_op *op, struct ring_result result)
 
 static int64_t resident_bytes(void)
 {
-    long total = 0, resident = 0;
+    char text[128] = "";
     FILE *f = fopen("/proc/self/statm", "re");
     if (f == NULL)
         return 0;
-    if (fscanf(f, "%ld %ld", &total, &resident) != 2)
-        resident = 0;
+    if (fgets(text, sizeof text, f) == NULL)
+        text[0] = '\0';
     fclose(f);
-    return (int64_t)resident * sysconf(_SC_PAGESIZE);
+    const char *second = strchr(text, ' '); /* total resident shared ..., in pages */
+    return second != NULL ? strtoll(second, NULL, 10) * sysconf(_SC_PAGESIZE) : 0;
 }
 
 static void on_second(struct timer *t, uint64_t now_ms)
