@@ -130,10 +130,12 @@ static void auth_fail(struct session *s, enum sasl_error error, const char *text
 {
     struct login *l = s->login;
     stat_add(&metric_auth_failures[error], 1);
+    bool misfit = error == SASL_E_NOT_AUTHORIZED && !l->looked_up && ++l->misfits <= MISFITS_MAX;
     const char *advice = l->looked_up ? "wrong password or no such account; jackdawctl passwd sets a new one"
                                       : "the client's channel binding does not fit what was offered";
-    log_info("c2s", "login refused reason=%s user=%.*s domain=%.*s mechanism=%s peer=%s: %s",
-             sasl_error_name(error), SPAN_FMT(user_of(s)), SPAN_FMT(s->env->domains[s->domain]),
+    log_line(misfit ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO, "c2s",
+             "login refused reason=%s user=%.*s domain=%.*s mechanism=%s peer=%s: %s", sasl_error_name(error),
+             SPAN_FMT(user_of(s)), SPAN_FMT(s->env->domains[s->domain]),
              l->sasl != NULL ? sasl_mech_name(l->mech) : "-", s->env->host->peer(s),
              text != NULL ? text : advice);
     buf_addf(&s->out, "<failure xmlns='" NS_SASL "'><%s/>", sasl_error_name(error));
@@ -146,7 +148,6 @@ static void auth_fail(struct session *s, enum sasl_error error, const char *text
     s->env->host->output(s);
     auth_drop(s);
     session_enter(s, SESSION_FEATURES);
-    bool misfit = error == SASL_E_NOT_AUTHORIZED && !l->looked_up && ++l->misfits <= MISFITS_MAX;
     /* Redis being away is not the client's failure, and an abort costs as much as any attempt. */
     if (error != SASL_E_TEMPORARY_AUTH_FAILURE && !misfit && ++l->auth_failures >= s->env->auth_attempts)
         session_fail(s, SESSION_END_CLEAN, STREAM_E_POLICY_VIOLATION, "too many failed log-ins", NULL);

@@ -362,9 +362,11 @@ static void conn_eof(struct conn *c, int error)
     /* What was received before is still worth taking, unless the connection broke. */
     if (c->phase == CONN_STREAM && error == 0 && c->session.holds != 0 && c->held.n > 0) {
         ring_timer_set(c->c2s->ring, &c->timer, LINGER_MS);
-        return;
+    } else if (c->phase == CONN_STREAM && error == 0) {
+        session_lost(&c->session); /* what is written already still goes out */
+    } else if (c->phase != CONN_FINISHING || error != 0) {
+        conn_close(c);
     }
-    conn_close(c);
 }
 
 static void on_received(struct ring_op *op, struct ring_result result)
@@ -411,7 +413,7 @@ void conn_wake(struct conn *c)
     if (c->phase != CONN_STREAM || c->session.holds != 0)
         return;
     if (c->eof)
-        conn_close(c);
+        session_lost(&c->session);
     else
         conn_read(c);
 }

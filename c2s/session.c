@@ -116,8 +116,11 @@ void session_fail(struct session *s, enum session_end how, enum stream_error err
 
 void session_lost(struct session *s)
 {
-    if (s->state != SESSION_ENDED)
-        session_end(s, SESSION_END_LOST);
+    if (s->state == SESSION_ENDED)
+        return;
+    if (s->state != SESSION_TLS && s->stream.header_sent)
+        stream_close(&s->stream, &s->out); /* for whoever has closed one direction only */
+    session_end(s, SESSION_END_LOST);
 }
 
 /* ---- the header ---- */

@@ -178,7 +178,7 @@ bool session_nudge(struct session *s);
 void session_fail(struct session *s, enum session_end how, enum stream_error error, const char *text,
                   const char *app);
 
-/* The connection is gone: ends without a word. */
+/* The client has closed its direction, or the connection is gone: ends without an error. */
 void session_lost(struct session *s);
 
 /* Sets or lifts a reason to take no input. */
