@@ -15,7 +15,8 @@ enum store_hash { STORE_ROSTER, STORE_SESSIONS, STORE_META, STORE_HASH_COUNT };
 enum store_result {
     STORE_OK,
     STORE_FENCED, /* another router owns the user now */
-    STORE_FULL,   /* out of memory there: refused, nothing was written */
+    STORE_FULL,   /* refused there: out of memory, or an error that would come again (the store has logged
+                     what to do); count on nothing of it */
     STORE_AWAY /* no answer: may or may not have happened; do it again when the store is back (every write is
                   idempotent) */
 };

@@ -1,0 +1,516 @@
+/* A batch becomes one FCALL jd_apply whose commands are written straight into an argument vector that points
+ * into the batch; neighbours of one kind share a command (HSET with many fields). Numbers and keys are
+ * written into an arena that lasts for the call, as redis_command copies everything.
+ *
+ * Answers: FENCED and STALE mean another owner; errors that say "not now" (redis.c reports Redis as away with
+ * them) are STORE_AWAY like no answer at all; any other error would come again for ever, so it is logged with
+ * what to do and answered as refused. A repeated batch meets its own entries: an XADD whose id is not above
+ * the last one has happened before, as only the owner appends and its ids rise. */
+#include "router/store/store_redis.h"
+
+#include <stdlib.h>
+
+#include "common/base/arena.h"
+#include "common/base/pool.h"
+#include "common/log/log.h"
+#include "common/redis/keys.h"
+#include "common/redis/redis.h"
+
+enum {
+    COMMAND_ARGS_MAX = 3900, /* jd_apply takes 4000 */
+    OP_ARGS_MAX = 12,        /* "11" XADD key id r RAW o ORIGIN m MARKS t AT */
+    HEAD_ARGS = 5,           /* FCALL jd_apply 1 OWNER TOKEN */
+    SCRATCH_BYTES = 4096
+};
+
+struct store_redis {
+    struct store base;
+    struct redis *redis;
+    struct pool calls;
+
+    /* For the request being written. */
+    struct user_keys keys;
+    struct buf key;
+    struct arena *scratch;
+    struct span *argv;
+    size_t argv_cap;
+
+    /* For the reply being read. */
+    struct store_field *fields;
+    size_t fields_cap;
+    struct store_entry *entries;
+    size_t entries_cap;
+};
+
+/* What waits for a reply. */
+struct call {
+    struct store_redis *s;
+    union {
+        store_claim_fn *claim;
+        store_apply_fn *apply;
+        store_read_fn *read;
+        store_blob_fn *blob;
+    } fn;
+    void *ctx;
+    unsigned bare_n;
+    char bare[100]; /* for the log, cut off there */
+};
+
+static struct store_redis *redis_of(struct store *s)
+{
+    return CONTAINER_OF(s, struct store_redis, base);
+}
+
+static struct call *call_new(struct store_redis *s, struct span bare, void *ctx)
+{
+    struct call *call = pool_get(&s->calls);
+    call->s = s;
+    call->ctx = ctx;
+    call->bare_n = (unsigned)MIN(bare.n, sizeof call->bare);
+    memcpy(call->bare, bare.p, call->bare_n);
+    return call;
+}
+
+/* Gives the call back before its callback runs, so that what the callback asks for can reuse it. */
+static struct call call_end(struct call *call)
+{
+    struct call copy = *call;
+    pool_put(&call->s->calls, call);
+    return copy;
+}
+
+/* ---- errors */
+
+static const char *advice(const struct redis_reply *error)
+{
+    static const struct {
+        const char *code;
+        const char *text;
+    } table[] = {
+        {"WRONGTYPE", "a key of this user was made by something else; look at it with TYPE, move it away"},
+        {"NOPERM", "Redis's ACL forbids it; allow the user of redis.url FCALL, XRANGE, GET and the keys u:*"},
+        {"CROSSSLOT", "redis.url names a Redis Cluster node that splits a user's keys; name a single node"},
+        {"MOVED", "redis.url names one node of a Redis Cluster; name a single node"},
+        {"REFUSED", "Redis runs the functions of another release; bring all processes to one release"},
+        {"ERR",
+         "if the functions are gone (FUNCTION FLUSH), CLIENT KILL TYPE normal makes every process load "
+         "them again; else look at the user's keys"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(table); i++) {
+        if (redis_error_is(error, table[i].code))
+            return table[i].text;
+    }
+    return "look at the user's keys in Redis";
+}
+
+/* Nothing was done, and the connection is given up until Redis is well again. */
+static bool is_not_now(const struct redis_reply *error)
+{
+    static const char *const codes[] = {"LOADING",    "READONLY", "MASTERDOWN",  "MISCONF",
+                                        "NOREPLICAS", "NOAUTH",   "CLUSTERDOWN", "BUSY"};
+    for (size_t i = 0; i < ARRAY_LEN(codes); i++) {
+        if (redis_error_is(error, codes[i]))
+            return true;
+    }
+    return false;
+}
+
+static enum store_result refused(const struct call *call, const char *what, const struct redis_reply *error)
+{
+    log_error("store", "%s refused by Redis: %.*s; %s jid=%.*s", what, SPAN_FMT(error->text), advice(error),
+              (int)call->bare_n, call->bare);
+    return STORE_FULL;
+}
+
+static enum store_result not_understood(const struct call *call, const char *what)
+{
+    log_error("store",
+              "%s: an answer of Redis that is none; bring all processes to one release, look at the user's "
+              "keys jid=%.*s",
+              what, (int)call->bare_n, call->bare);
+    return STORE_FULL;
+}
+
+/* OK for an answer that is no error, whatever it says. */
+static enum store_result result_of(const struct call *call, const char *what, const struct redis_reply *reply)
+{
+    if (reply == NULL)
+        return STORE_AWAY;
+    if (reply->kind != REDIS_KIND_ERROR)
+        return STORE_OK;
+    if (redis_error_is(reply, "FENCED") || redis_error_is(reply, "STALE"))
+        return STORE_FENCED;
+    if (redis_error_is(reply, "OOM"))
+        return STORE_FULL;
+    if (is_not_now(reply))
+        return STORE_AWAY;
+    return refused(call, what, reply);
+}
+
+/* ---- writing requests */
+
+/* Decimal text that lasts for the call. */
+static struct span number(struct store_redis *s, uint64_t value)
+{
+    char text[20];
+    char *end = text + sizeof text, *p = end;
+    do
+        *--p = (char)('0' + value % 10);
+    while ((value /= 10) != 0);
+    return arena_dup(s->scratch, span_make(p, (size_t)(end - p)));
+}
+
+static struct span id_text(struct store_redis *s, const char *before, struct store_id id)
+{
+    return arena_printf(s->scratch, "%s%llu-%llu", before, (unsigned long long)id.ms,
+                        (unsigned long long)id.seq);
+}
+
+static struct span token(struct store_redis *s, const struct store_claim *claim)
+{
+    return arena_printf(s->scratch, "%u:%.*s:%llu", claim->epoch, SPAN_FMT(claim->router),
+                        (unsigned long long)claim->incarnation);
+}
+
+static void request_begin(struct store_redis *s, struct span bare)
+{
+    arena_reset(s->scratch);
+    user_keys_make(&s->keys, bare);
+}
+
+/* The commands of a batch, being written. */
+struct writer {
+    struct store_redis *s;
+    unsigned argc;
+    unsigned count_at; /* where the current command's count goes; 0 = no command yet */
+    enum store_op_kind kind;
+    enum store_hash hash;
+};
+
+static void add(struct writer *w, struct span arg)
+{
+    w->s->argv[w->argc++] = arg;
+}
+
+static void command_close(struct writer *w)
+{
+    if (w->count_at != 0)
+        w->s->argv[w->count_at] = number(w->s, w->argc - w->count_at - 1);
+}
+
+static void command_open(struct writer *w, const struct store_op *op, struct span command, struct span key)
+{
+    command_close(w);
+    w->count_at = w->argc++;
+    w->kind = op->kind;
+    w->hash = op->hash;
+    add(w, command);
+    add(w, key);
+}
+
+/* Opens a command, or goes on with the current one when that is the same on the same key. */
+static void command_join(struct writer *w, const struct store_op *op, struct span command, struct span key)
+{
+    if (w->count_at == 0 || w->kind != op->kind || w->hash != op->hash ||
+        w->argc - w->count_at > COMMAND_ARGS_MAX)
+        command_open(w, op, command, key);
+}
+
+static struct span hash_key(const struct store_redis *s, enum store_hash hash)
+{
+    switch (hash) {
+    case STORE_ROSTER:
+        return s->keys.roster;
+    case STORE_SESSIONS:
+        return s->keys.sessions;
+    default:
+        return s->keys.meta;
+    }
+}
+
+static void append_write(struct writer *w, const struct store_op *op)
+{
+    const struct store_entry *e = &op->entry;
+    command_open(w, op, SPAN("XADD"), w->s->keys.mailbox);
+    add(w, id_text(w->s, "", e->id));
+    add(w, SPAN("r"));
+    add(w, e->raw);
+    if (e->origin.n > 0) {
+        add(w, SPAN("o"));
+        add(w, e->origin);
+    }
+    if (e->marks.n > 0) {
+        add(w, SPAN("m"));
+        add(w, e->marks);
+    }
+    add(w, SPAN("t"));
+    add(w, number(w->s, e->at_ms));
+}
+
+static void op_write(struct writer *w, const struct store_op *op, struct span bare)
+{
+    struct store_redis *s = w->s;
+    switch (op->kind) {
+    case STORE_OP_PUT:
+        command_join(w, op, SPAN("HSET"), hash_key(s, op->hash));
+        add(w, op->field);
+        add(w, op->value);
+        break;
+    case STORE_OP_DROP:
+        command_join(w, op, SPAN("HDEL"), hash_key(s, op->hash));
+        add(w, op->field);
+        break;
+    case STORE_OP_APPEND:
+        append_write(w, op);
+        break;
+    case STORE_OP_REMOVE:
+        command_join(w, op, SPAN("XDEL"), s->keys.mailbox);
+        add(w, id_text(s, "", op->entry.id));
+        break;
+    case STORE_OP_TRIM:
+        command_open(w, op, SPAN("XTRIM"), s->keys.mailbox);
+        add(w, SPAN("MINID"));
+        add(w, id_text(s, "", op->entry.id));
+        break;
+    case STORE_OP_BLOB: {
+        struct span key = arena_dup(s->scratch, key_user(&s->key, bare, op->field));
+        command_open(w, op, op->value.n > 0 ? SPAN("SET") : SPAN("DEL"), key);
+        if (op->value.n > 0)
+            add(w, op->value);
+        break;
+    }
+    }
+}
+
+/* ---- reading replies */
+
+static bool id_parse(struct span text, struct store_id *id)
+{
+    size_t dash = span_index(text, '-');
+    return dash < text.n && span_to_u64(span_sub(text, 0, dash), UINT64_MAX, &id->ms) &&
+           span_to_u64(span_sub(text, dash + 1, text.n), UINT64_MAX, &id->seq);
+}
+
+static bool user_read(struct store_redis *s, const struct redis_reply *reply, struct store_user *user)
+{
+    static const enum store_hash order[] = {STORE_ROSTER, STORE_SESSIONS, STORE_META};
+    if (reply->kind != REDIS_KIND_LIST || reply->count < 6 || reply->items[4].kind != REDIS_KIND_NUMBER ||
+        !id_parse(reply->items[5].text, &user->mailbox_last))
+        return false;
+    size_t total = 0;
+    for (size_t i = 0; i < ARRAY_LEN(order); i++) {
+        if (reply->items[1 + i].kind != REDIS_KIND_LIST)
+            return false;
+        total += reply->items[1 + i].count / 2;
+    }
+    if (total > s->fields_cap) {
+        s->fields_cap = total * 2;
+        s->fields = xrealloc(s->fields, s->fields_cap * sizeof *s->fields);
+    }
+    struct store_field *to = s->fields;
+    for (size_t i = 0; i < ARRAY_LEN(order); i++) {
+        const struct redis_reply *list = &reply->items[1 + i];
+        user->hash[order[i]] = to;
+        user->hash_count[order[i]] = list->count / 2;
+        for (size_t k = 0; k + 1 < list->count; k += 2)
+            *to++ = (struct store_field){list->items[k].text, list->items[k + 1].text};
+    }
+    user->exists = reply->items[0].kind == REDIS_KIND_NUMBER && reply->items[0].number != 0;
+    user->mailbox_count = (uint64_t)MAX(reply->items[4].number, 0);
+    return true;
+}
+
+/* A mailbox entry. One without its stanza was made by something else: it becomes an empty message, so that
+ * the rest of the mailbox stays readable and the entry goes the way of all others. */
+static bool entry_read(const struct call *call, const struct redis_reply *reply, struct store_entry *e)
+{
+    if (reply->kind != REDIS_KIND_LIST || reply->count != 2 || !id_parse(reply->items[0].text, &e->id))
+        return false;
+    const struct redis_reply *fields = &reply->items[1];
+    e->raw = redis_pair(fields, "r");
+    e->origin = redis_pair(fields, "o");
+    e->marks = redis_pair(fields, "m");
+    e->at_ms = e->id.ms;
+    span_to_u64(redis_pair(fields, "t"), UINT64_MAX, &e->at_ms);
+    if (e->raw.n == 0) {
+        log_warn("store", "a mailbox entry without a stanza: who else writes to this Redis? id=%.*s jid=%.*s",
+                 SPAN_FMT(reply->items[0].text), (int)call->bare_n, call->bare);
+        e->raw = SPAN("<message xmlns='jabber:client'/>");
+    }
+    return true;
+}
+
+/* ---- claim */
+
+static void on_claim(void *ctx, const struct redis_reply *reply)
+{
+    struct call call = call_end(ctx);
+    struct store_user user = {0};
+    enum store_result result = result_of(&call, "claim", reply);
+    /* Redis counts as away while its memory is full, so the claim is made when it is back. */
+    if (result == STORE_FULL && redis_error_is(reply, "OOM"))
+        result = STORE_AWAY;
+    if (result == STORE_OK && !user_read(call.s, reply, &user))
+        result = not_understood(&call, "claim");
+    call.fn.claim(call.ctx, result, result == STORE_OK ? &user : NULL);
+}
+
+static void face_claim(struct store *base, struct span bare, const struct store_claim *claim,
+                       store_claim_fn *fn, void *ctx)
+{
+    struct store_redis *s = redis_of(base);
+    struct call *call = call_new(s, bare, ctx);
+    call->fn.claim = fn;
+    request_begin(s, bare);
+    const struct user_keys *k = &s->keys;
+    redis_send(s->redis, k->owner, on_claim, call, SPAN("FCALL"), SPAN("jd_claim"), SPAN("6"), k->owner,
+               k->account, k->roster, k->sessions, k->mailbox, k->meta, number(s, claim->epoch),
+               claim->router, number(s, claim->incarnation));
+}
+
+/* ---- apply */
+
+static bool is_repeated_append(struct span error)
+{
+    static const char text[] = "equal or smaller than the target stream top item";
+    return memmem(error.p, error.n, text, sizeof text - 1) != NULL;
+}
+
+static void on_apply(void *ctx, const struct redis_reply *reply)
+{
+    struct call call = call_end(ctx);
+    enum store_result result = result_of(&call, "write", reply);
+    if (result == STORE_OK && reply->kind != REDIS_KIND_LIST)
+        result = not_understood(&call, "write");
+    for (size_t i = 0; result == STORE_OK && i < reply->count; i++) {
+        const struct redis_reply *item = &reply->items[i];
+        if (item->kind != REDIS_KIND_ERROR)
+            continue;
+        if (is_repeated_append(item->text))
+            log_info("store", "a message was in the mailbox already jid=%.*s", (int)call.bare_n, call.bare);
+        else
+            result = refused(&call, "write", item);
+    }
+    call.fn.apply(call.ctx, result);
+}
+
+static void face_apply(struct store *base, struct span bare, const struct store_claim *claim,
+                       const struct store_batch *batch, store_apply_fn *fn, void *ctx)
+{
+    struct store_redis *s = redis_of(base);
+    struct call *call = call_new(s, bare, ctx);
+    call->fn.apply = fn;
+    size_t cap = HEAD_ARGS + (size_t)batch->count * OP_ARGS_MAX;
+    if (cap > s->argv_cap) {
+        s->argv_cap = cap * 2;
+        s->argv = xrealloc(s->argv, s->argv_cap * sizeof *s->argv);
+    }
+    request_begin(s, bare);
+    struct writer w = {.s = s};
+    add(&w, SPAN("FCALL"));
+    add(&w, SPAN("jd_apply"));
+    add(&w, SPAN("1"));
+    add(&w, s->keys.owner);
+    add(&w, token(s, claim));
+    struct span ops = buf_span(&batch->ops);
+    struct store_op op;
+    while (store_op_next(&ops, &op))
+        op_write(&w, &op, bare);
+    command_close(&w);
+    redis_command(s->redis, s->keys.owner, w.argc, s->argv, on_apply, call);
+}
+
+/* ---- release, read, blob */
+
+static void face_release(struct store *base, struct span bare, const struct store_claim *claim)
+{
+    struct store_redis *s = redis_of(base);
+    request_begin(s, bare);
+    /* Without an answer: a claim that stays behind yields to the next epoch, and to its own router at once.
+     */
+    redis_send(s->redis, s->keys.owner, NULL, NULL, SPAN("FCALL"), SPAN("jd_release"), SPAN("1"),
+               s->keys.owner, token(s, claim));
+}
+
+static void on_read(void *ctx, const struct redis_reply *reply)
+{
+    struct call call = call_end(ctx);
+    struct store_redis *s = call.s;
+    enum store_result result = result_of(&call, "reading the mailbox", reply);
+    if (result == STORE_OK && reply->kind != REDIS_KIND_LIST)
+        result = not_understood(&call, "reading the mailbox");
+    size_t count = 0;
+    if (result == STORE_OK) {
+        if (reply->count > s->entries_cap) {
+            s->entries_cap = reply->count;
+            s->entries = xrealloc(s->entries, s->entries_cap * sizeof *s->entries);
+        }
+        for (; result == STORE_OK && count < reply->count; count++) {
+            if (!entry_read(&call, &reply->items[count], &s->entries[count]))
+                result = not_understood(&call, "reading the mailbox");
+        }
+    }
+    if (result != STORE_OK)
+        count = 0;
+    call.fn.read(call.ctx, result, s->entries, count);
+}
+
+static void face_read(struct store *base, struct span bare, struct store_id after, unsigned max,
+                      store_read_fn *fn, void *ctx)
+{
+    struct store_redis *s = redis_of(base);
+    struct call *call = call_new(s, bare, ctx);
+    call->fn.read = fn;
+    request_begin(s, bare);
+    redis_send(s->redis, s->keys.mailbox, on_read, call, SPAN("XRANGE"), s->keys.mailbox,
+               id_text(s, "(", after), SPAN("+"), SPAN("COUNT"), number(s, max));
+}
+
+static void on_blob(void *ctx, const struct redis_reply *reply)
+{
+    struct call call = call_end(ctx);
+    enum store_result result = result_of(&call, "reading a blob", reply);
+    struct span value = {0};
+    if (result == STORE_OK && reply->kind == REDIS_KIND_TEXT)
+        value = reply->text;
+    else if (result == STORE_OK && reply->kind != REDIS_KIND_NIL)
+        result = not_understood(&call, "reading a blob");
+    call.fn.blob(call.ctx, result, value);
+}
+
+static void face_blob(struct store *base, struct span bare, struct span name, store_blob_fn *fn, void *ctx)
+{
+    struct store_redis *s = redis_of(base);
+    struct call *call = call_new(s, bare, ctx);
+    call->fn.blob = fn;
+    struct span key = key_user(&s->key, bare, name);
+    redis_send(s->redis, key, on_blob, call, SPAN("GET"), key);
+}
+
+static const struct store_face face = {
+    .claim = face_claim, .apply = face_apply, .release = face_release, .read = face_read, .blob = face_blob};
+
+struct store *store_redis_new(struct redis *redis)
+{
+    struct store_redis *s = xcalloc(1, sizeof *s);
+    s->base.face = &face;
+    s->redis = redis;
+    s->scratch = arena_new(SCRATCH_BYTES);
+    s->calls = POOL_INIT("store call", struct call);
+    return &s->base;
+}
+
+void store_redis_free(struct store *base)
+{
+    if (base == NULL)
+        return;
+    struct store_redis *s = redis_of(base);
+    pool_trim(&s->calls);
+    user_keys_free(&s->keys);
+    buf_free(&s->key);
+    arena_free(s->scratch);
+    free(s->argv);
+    free(s->fields);
+    free(s->entries);
+    free(s);
+}
