@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #include "common/base/base.h"
@@ -38,9 +39,23 @@ static const char *signal_word(int number)
     }
 }
 
+/* Where it happened; after a jump to nowhere (a NULL function) backtrace sees nothing, but the return address
+ * is still on top of the stack. */
+static void say_place(const ucontext_t *context)
+{
+#if defined(__x86_64__)
+    void *place[2] = {(void *)context->uc_mcontext.gregs[REG_RIP], NULL};
+    if (place[0] == NULL)
+        place[1] = *(void **)context->uc_mcontext.gregs[REG_RSP];
+    say("at, called from:\n");
+    backtrace_symbols_fd(place, place[1] != NULL ? 2 : 1, STDERR_FILENO);
+#else
+    (void)context;
+#endif
+}
+
 static void on_crash(int number, siginfo_t *info, void *context)
 {
-    (void)context;
     void *frames[64];
     char where[40];
     snprintf(where, sizeof where, " address=%p", number == SIGABRT ? NULL : info->si_addr);
@@ -52,6 +67,8 @@ static void on_crash(int number, siginfo_t *info, void *context)
     say(signal_word(number));
     say(where);
     say("\n");
+    say_place(context);
+    say("backtrace:\n");
     int depth = backtrace(frames, ARRAY_LEN(frames));
     backtrace_symbols_fd(frames, depth, STDERR_FILENO);
     if (crash_note != NULL) {

@@ -146,7 +146,8 @@ static void proc_check_ready(struct proc *p)
         why = "the lease is lost";
     if (why == NULL && p->state == PROC_STATE_STARTING) {
         proc_enter_state(p, PROC_STATE_READY);
-        p->role->ready(p->self);
+        if (p->role->ready != NULL)
+            p->role->ready(p->self);
     }
     endpoint_set_not_ready(p->endpoint, why);
     stat_set(&gauge_ready, why == NULL);
@@ -160,14 +161,16 @@ static void proc_check_ready(struct proc *p)
 static void on_frame(void *ctx, struct bus_peer *from, struct span frame)
 {
     struct proc *p = ctx;
-    p->role->frame(p->self, from, frame);
+    if (p->role->frame != NULL)
+        p->role->frame(p->self, from, frame);
 }
 
 static void on_peer_up(void *ctx, struct bus_peer *peer)
 {
     struct proc *p = ctx;
     log_info("proc", "link up peer=%s", bus_peer_name(peer));
-    p->role->peer_up(p->self, peer);
+    if (p->role->peer_up != NULL)
+        p->role->peer_up(p->self, peer);
 }
 
 static void on_peer_suspect(void *ctx, struct bus_peer *peer, bool certain)
@@ -181,7 +184,8 @@ static void on_peer_gone(void *ctx, struct bus_peer *peer)
 {
     struct proc *p = ctx;
     log_info("proc", "link gone peer=%s", bus_peer_name(peer));
-    p->role->peer_gone(p->self, peer);
+    if (p->role->peer_gone != NULL)
+        p->role->peer_gone(p->self, peer);
 }
 
 static void on_peer_room(void *ctx, struct bus_peer *peer)

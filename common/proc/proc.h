@@ -18,6 +18,7 @@ struct bus_peer;
 
 struct proc;
 
+/* Any function but start may be NULL. */
 struct proc_role {
     const char *role; /* "c2s", "router", "s2s": the log's and the membership's word */
 

@@ -192,20 +192,21 @@ class Cluster:
     def start(self):
         """Returns when everything serves, or when we were asked to stop."""
         for stages, limit_s in (((0,), REDIS_READY_MAX_S), ((1, 2), READY_MAX_S)):
-            waiting = [p for p in self.processes if p.spec.stage in stages]
-            for p in waiting:
+            started = [p for p in self.processes if p.spec.stage in stages]
+            for p in started:
                 p.start()
             deadline = time.monotonic() + limit_s
-            while waiting and not self.stopping:
+            while not self.stopping:
                 next_s = self.tend()
-                why = waiting[0].not_ready()
-                if why is None:
-                    waiting.pop(0)
-                elif time.monotonic() > deadline:
-                    p = waiting[0]
-                    raise Refused(f"{p.spec.name} is not ready after {limit_s} s: {why}; its last lines ({p.log_file}):\n{p.last_words()}")
-                else:
-                    self.sleep(min(0.03, next_s))
+                # All in one pass: one that was ready a moment ago may have died since.
+                slow, why = next(((p, w) for p in started if (w := p.not_ready()) is not None), (None, None))
+                if slow is None:
+                    break
+                if time.monotonic() > deadline:
+                    raise Refused(
+                        f"{slow.spec.name} is not ready after {limit_s} s: {why}; its last lines ({slow.log_file}):\n{slow.last_words()}"
+                    )
+                self.sleep(min(0.03, next_s))
         self.was_ready = not self.stopping
 
     def watch(self):
