@@ -1,10 +1,11 @@
 /* From what a peer sent to the raw form that travels.
  *
  * The bare kind and what is added, then the rest of the element byte for byte: in one copy, unless something
- * must be left out of the start tag (a default namespace, the sender's `from`) or the end tag has a prefix.
- * Behind the raw bytes follows what is not there literally: the prepared addresses, decoded id and language,
- * the children's namespaces. *out may move while it grows, so everything is noted as offset and length first.
- */
+ * must be left out (a default namespace; the sender's `from`; the content namespace that a child declares
+ * again, which would be wrong once the stanza goes from jabber:client to jabber:server) or the end tag has a
+ * prefix. Behind the raw bytes follows what is not there literally: the prepared addresses, decoded id and
+ * language, the children's namespaces. *out may move while it grows, so everything is noted as offset and
+ * length first. */
 #include "common/stanza/internal.h"
 
 /* A place in *out; n 0 with set = an empty value. */
@@ -36,9 +37,11 @@ static bool changes_default(const struct xml_element *e)
     return false;
 }
 
-/* What of the start tag must not travel, in the order of the bytes: a default namespace, the sender's `from`
- * when another is stamped. XML allows one of each. */
-static size_t find_cuts(const struct xml_element *e, bool stamped, struct span cuts[2])
+#define CUTS_MAX (2 + STANZA_CHILDREN_MAX)
+
+/* What must not travel, in the order of the bytes: of the start tag a default namespace and, when another is
+ * stamped, the sender's `from` (XML allows one of each); then the children's. */
+static size_t find_cuts(const struct xml_element *e, bool stamped, struct span cuts[CUTS_MAX])
 {
     size_t n = 0;
 
@@ -53,6 +56,9 @@ static size_t find_cuts(const struct xml_element *e, bool stamped, struct span c
         cuts[1] = cuts[0];
         cuts[0] = first;
     }
+    for (size_t i = 0; i < MIN(e->child_count, STANZA_CHILDREN_MAX); i++)
+        if (e->child_defaults[i].n > 0)
+            cuts[n++] = e->child_defaults[i];
     return n;
 }
 
@@ -66,8 +72,9 @@ static size_t add_raw(struct buf *out, const struct xml_element *e, struct span 
                       enum stanza_kind kind, struct span from, struct span lang)
 {
     bool empty_tag = e->inner_start == e->inner_end && element.p[e->inner_start] == '/';
+    bool rename_end = e->prefix.n > 0 && !empty_tag;
     const char *at = e->name.p + e->name.n;
-    struct span cuts[2];
+    struct span cuts[CUTS_MAX];
     size_t cut_count = find_cuts(e, from.p != NULL, cuts), start = out->n, inner_at;
 
     buf_reserve(out, 2 * element.n + 8 * from.n + lang.n + 256);
@@ -76,17 +83,16 @@ static size_t add_raw(struct buf *out, const struct xml_element *e, struct span 
     xml_add_attr(out, "from", from);
     if (lang.n > 0)
         xml_add_attr(out, "xml:lang", lang);
+    inner_at = out->n - start + (size_t)(element.p + e->inner_start - at);
     for (size_t i = 0; i < cut_count; i++) {
         add_range(out, at, cuts[i].p);
         at = cuts[i].p + cuts[i].n;
+        if (at <= element.p + e->inner_start)
+            inner_at -= cuts[i].n;
     }
-    inner_at = out->n - start + (size_t)(element.p + e->inner_start - at);
-    if (e->prefix.n == 0 || empty_tag) {
-        add_range(out, at, element.p + element.n);
-    } else {
-        add_range(out, at, element.p + e->inner_end);
+    add_range(out, at, element.p + (rename_end ? e->inner_end : element.n));
+    if (rename_end)
         buf_addf(out, "</%s>", stanza_kind_name(kind));
-    }
     return inner_at;
 }
 
@@ -131,15 +137,15 @@ static void fill_children(const struct xml_element *e, struct span element, stru
             client = place_add(out, SPAN(NS_CLIENT));
         ns[i] = client;
     }
+    size_t moved = inner_at - e->inner_start; /* modulo 2^64: may be negative */
     for (size_t i = 0; i < s->child_count; i++) {
         const struct xml_child *child = &e->children[i];
-        size_t name_at = (size_t)(child->name.p - element.p) - e->inner_start;
-        s->children[i] = (struct xml_child){
-            .name = span_make(s->raw.p + inner_at + name_at, child->name.n),
-            .ns = place_span(out, ns[i]),
-            .start = (uint32_t)(child->start - e->inner_start + inner_at),
-            .end = (uint32_t)(child->end - e->inner_start + inner_at),
-        };
+        struct xml_child *to = &s->children[i];
+        to->name = span_make(s->raw.p + ((size_t)(child->name.p - element.p) + moved), child->name.n);
+        to->ns = place_span(out, ns[i]);
+        to->start = (uint32_t)(child->start + moved);
+        moved -= e->child_defaults[i].n;
+        to->end = (uint32_t)(child->end + moved);
     }
 }
 

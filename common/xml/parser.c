@@ -152,6 +152,35 @@ static bool attrs_inherit(const struct xml_parser *p, int attr_count, const xmlC
     return false;
 }
 
+/* The declaration of the default namespace in the start tag that a start callback reports, from `at` on. */
+static struct span find_default(const struct xml_parser *p, size_t at)
+{
+    struct span tag = span_sub(p->input, 0, sax_offset(p));
+    struct span qname, value, raw;
+
+    while (tag_attr(tag, &at, &qname, &value, &raw))
+        if (span_is(qname, "xmlns"))
+            return raw;
+    return (struct span){NULL, 0};
+}
+
+static void index_child(struct xml_parser *p, struct index *x, const xmlChar *name, const xmlChar *prefix,
+                        const xmlChar *uri)
+{
+    struct xml_element *e = x->out;
+    struct xml_child *child = &e->children[e->child_count - 1];
+    size_t name_at = prefix != NULL ? strlen((const char *)prefix) + 2 : 1;
+    size_t name_n = strlen((const char *)name);
+
+    child->start = (uint32_t)sax_tag_start(p);
+    child->end = 0;
+    child->ns = index_ns(x, uri);
+    child->name = span_sub(p->input, child->start + name_at, name_n);
+    e->child_defaults[e->child_count - 1] = prefix == NULL && uri == p->default_ns_dict
+                                                ? find_default(p, child->start + name_at + name_n)
+                                                : (struct span){NULL, 0};
+}
+
 static void index_start(struct xml_parser *p, unsigned level, const xmlChar *name, const xmlChar *prefix,
                         const xmlChar *uri, int attr_count, const xmlChar **attrs)
 {
@@ -166,12 +195,7 @@ static void index_start(struct xml_parser *p, unsigned level, const xmlChar *nam
         index_tag(p, x, attr_count, attrs);
         e->ns = index_ns(x, uri);
     } else if (level == 1 && e->child_count++ < XML_CHILDREN_MAX) {
-        struct xml_child *child = &e->children[e->child_count - 1];
-        child->start = (uint32_t)sax_tag_start(p);
-        child->end = 0;
-        child->ns = index_ns(x, uri);
-        size_t prefix_n = prefix != NULL ? strlen((const char *)prefix) + 1 : 0;
-        child->name = span_sub(p->input, child->start + 1 + prefix_n, strlen((const char *)name));
+        index_child(p, x, name, prefix, uri);
     }
 }
 

@@ -35,11 +35,13 @@ struct xml_element {
         struct span raw; /* ` xmlns:p='uri'` as it stands */
     } decls[XML_ATTRS_MAX];
     uint16_t decl_count;
-    struct xml_child children[XML_CHILDREN_MAX]; /* the first ones */
-    uint32_t child_count;                        /* all of them */
-    uint32_t inner_start;                        /* content between the tags, offsets in the input */
-    uint32_t inner_end;                          /* equal to inner_start for <x/>, both at its "/" */
-    bool has_text;                               /* non-blank text directly inside */
+    struct xml_child children[XML_CHILDREN_MAX];  /* the first ones */
+    struct span child_defaults[XML_CHILDREN_MAX]; /* ` xmlns='uri'` of a child that declares the parser's
+                                                     default namespace again; n 0 = doesn't */
+    uint32_t child_count;                         /* all of them */
+    uint32_t inner_start;                         /* content between the tags, offsets in the input */
+    uint32_t inner_end;                           /* equal to inner_start for <x/>, both at its "/" */
+    bool has_text;                                /* non-blank text directly inside */
     bool content_prefixed; /* an element of the parser's default namespace has a prefix (RFC 6120 §4.8.5) */
 };
 

@@ -109,6 +109,11 @@ static void rewriting(void **state)
                "<message from='a@x.example' to='b@y.example'><body/></message>");
     assert_non_null(stanza_child(&st, "body", NS_CLIENT));
     assert_true(span_is(jid_full(&st.from), "a@x.example"));
+    expect_raw(server,
+               "<message xmlns='jabber:server'><a xmlns='u'/><body\nxmlns='jabber:server' x='1'>b<c/></body>"
+               "<thread xmlns='jabber:server'/><z xmlns='u'/></message>",
+               "a@x", "",
+               "<message from='a@x'><a xmlns='u'/><body x='1'>b<c/></body><thread/><z xmlns='u'/></message>");
     expect_raw(client, "<message id='a&amp;&quot;&#x41;'/>", "j@a", "",
                "<message from='j@a' id='a&amp;&quot;&#x41;'/>");
     assert_true(span_is(st.id, "a&\"A"));

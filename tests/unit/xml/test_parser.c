@@ -262,6 +262,18 @@ static void big_elements(void **state)
     buf_free(&text);
 }
 
+static void redundant_defaults(void **state)
+{
+    (void)state;
+    assert_int_equal(parse("<m><a x='xmlns=' xmlns = 'jabber:client' y=''/><b xmlns='u'/><c/><c:d xmlns='u' "
+                           "xmlns:c='jabber:client'/></m>"),
+                     XML_OK);
+    ASSERT_SPAN(e.child_defaults[0], " xmlns = 'jabber:client'");
+    assert_int_equal(e.child_defaults[1].n, 0);
+    assert_int_equal(e.child_defaults[2].n, 0);
+    assert_int_equal(e.child_defaults[3].n, 0);
+}
+
 static void prefixed_content(void **state)
 {
     (void)state;
@@ -281,7 +293,7 @@ int main(void)
         cmocka_unit_test(server_streams),   cmocka_unit_test(odd_namespace_names),
         cmocka_unit_test(headers),          cmocka_unit_test(many_attributes),
         cmocka_unit_test(many_names),       cmocka_unit_test(big_elements),
-        cmocka_unit_test(prefixed_content),
+        cmocka_unit_test(prefixed_content), cmocka_unit_test(redundant_defaults),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
