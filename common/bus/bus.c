@@ -29,6 +29,7 @@
 
 #define REDIAL_FIRST_MS   10
 #define REDIAL_MAX_MS     1000
+#define PROBE_MAX_MS      1000
 #define RETRY_FULL_MS     2    /* ZeroMQ was full */
 #define CHECK_ACCEPTED_MS 3    /* after a break, until ZeroMQ has taken the route away */
 #define DRAIN_MAX         1000 /* messages per round of the hook */
@@ -61,6 +62,7 @@ struct bus_peer {
     uint64_t dialed_ms; /* when */
     struct timer redial;
     struct probe *probe;
+    uint64_t probed_ms; /* when it began */
     void *data;
 };
 
@@ -253,7 +255,15 @@ static void probe(struct bus_peer *p)
     attempt->fd = fd;
     attempt->address = address;
     p->probe = attempt;
+    p->probed_ms = now_of(p->bus);
     ring_connect(p->bus->ring, &attempt->op, fd, (struct sockaddr *)&attempt->address, n, probe_ended);
+}
+
+static void probe_abandon(struct bus_peer *p)
+{
+    p->probe->peer = NULL;
+    ring_cancel(p->bus->ring, &p->probe->op);
+    p->probe = NULL;
 }
 
 /* The connection is gone; the peer may live. */
@@ -313,11 +323,8 @@ static void peer_end(struct bus_peer *p)
     list_del(&p->node);
     list_add(&b->dead, &p->node);
     ring_timer_clear(b->ring, &p->redial);
-    if (p->probe != NULL) {
-        p->probe->peer = NULL;
-        ring_cancel(b->ring, &p->probe->op);
-        p->probe = NULL;
-    }
+    if (p->probe != NULL)
+        probe_abandon(p);
     link_disconnected(&p->link);
 }
 
@@ -607,6 +614,11 @@ static void silent(struct bus_peer *p, uint64_t now_ms)
         if (long_silent)
             peer_gone(p, "silent, and nobody linked it");
         return;
+    }
+    if (p->probe != NULL && now_ms - p->probed_ms >= PROBE_MAX_MS) { /* a dead host answers nothing at all */
+        probe_abandon(p);
+        if (p->dial)
+            redial_later(p);
     }
     if (long_silent && p->dialed && now_ms - p->dialed_ms >= limit) {
         p->backoff_ms = 0;
