@@ -535,7 +535,7 @@ static void host_create(struct session *s, struct span bare, struct span passwor
 {
     struct conn *c = conn_of(s);
     struct sasl_keys keys;
-    if (!sasl_keys_derive(password, 0, &keys))
+    if (!sasl_keys_derive(password, SASL_ITERATIONS_DEFAULT, &keys))
         session_created(s, SESSION_CREATED_BAD);
     else
         account_create(c->c2s->redis, bare, &keys, false, account_call(c), on_created);

@@ -211,6 +211,11 @@ static void role_peer_gone(void *self, struct bus_peer *peer)
     uplink_peer_gone(self, peer);
 }
 
+static void role_peer_room(void *self, struct bus_peer *peer)
+{
+    uplink_peer_up(self, peer);
+}
+
 static void role_epoch(void *self)
 {
     uplink_epoch(self);
@@ -276,6 +281,7 @@ const struct proc_role c2s_role = {.role = "c2s",
                                    .frame = role_frame,
                                    .peer_up = role_peer_up,
                                    .peer_gone = role_peer_gone,
+                                   .peer_room = role_peer_room,
                                    .epoch = role_epoch,
                                    .redis_state = role_redis_state,
                                    .reload = role_reload,

@@ -70,7 +70,7 @@ bool uplink_is_done(const struct conn *c);
 /* Takes the session out of everything; frees what is queued. */
 void uplink_drop(struct conn *c);
 
-/* A frame, a link that came up or died, a new epoch. */
+/* A frame, a link that came up or has room again, one that died, a new epoch. */
 void uplink_frame(struct c2s *c, struct bus_peer *from, struct span frame);
 void uplink_peer_up(struct c2s *c, struct bus_peer *peer);
 void uplink_peer_gone(struct c2s *c, struct bus_peer *peer);
