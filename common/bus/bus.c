@@ -15,13 +15,12 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/un.h>
-#include <unistd.h>
 
 #include "common/base/buf.h"
 #include "common/base/map.h"
 #include "common/base/random.h"
 #include "common/bus/link.h"
+#include "common/bus/probe.h"
 #include "common/bus/socket.h"
 #include "common/bus/stats.h"
 #include "common/log/log.h"
@@ -38,14 +37,6 @@
     4 /* after so many times LINK_SILENT_HEARTBEATS a peer is dialed anew, a stranger forgotten */
 #define VOID_KEPT     256
 #define STRANGERS_MAX 1024
-
-/* A plain connect to see whether somebody listens. It may outlive its peer. */
-struct probe {
-    struct ring_op op;
-    struct bus_peer *peer; /* NULL: nobody wants to know any more */
-    int fd;
-    struct sockaddr_storage address;
-};
 
 struct bus_peer {
     struct list node;  /* bus.peers, or bus.dead */
@@ -195,74 +186,38 @@ static void suspect(struct bus_peer *p, bool certain)
         p->bus->handler->suspect(p->bus->ctx, p, certain);
 }
 
-static void probe_ended(struct ring_op *op, struct ring_result result)
+static void probe_ended(void *ctx, int error)
 {
-    struct probe *attempt = CONTAINER_OF(op, struct probe, op);
-    struct bus_peer *p = attempt->peer;
+    struct bus_peer *p = ctx;
 
-    close(attempt->fd);
-    free(attempt);
-    if (p == NULL)
-        return;
     p->probe = NULL;
-    if (result.res == 0) {
+    if (error == 0) {
         if (p->dial)
             dial(p);
         return;
     }
     log_debug("bus", "no connection peer=%s endpoint=%s error=%s", p->link.peer_name, p->endpoint,
-              strerror(-result.res));
+              strerror(-error));
     if (p->dial)
         redial_later(p);
-    if (result.res == -ECONNREFUSED || result.res == -ENOENT)
+    if (probe_refused(error))
         suspect(p, p->link.was_up);
-}
-
-/* The socket address of an endpoint; 0 when only ZeroMQ can resolve it (host names). */
-static socklen_t endpoint_address(const char *endpoint, struct sockaddr_storage *out)
-{
-    struct sockaddr_un *un = (struct sockaddr_un *)out;
-
-    memset(out, 0, sizeof *out);
-    if (strncmp(endpoint, "tcp://", 6) == 0)
-        return ring_address(endpoint + 6, out);
-    if (strncmp(endpoint, "ipc://", 6) != 0 || endpoint[6] == '@' ||
-        strlen(endpoint + 6) >= sizeof un->sun_path)
-        return 0;
-    un->sun_family = AF_UNIX;
-    memcpy(un->sun_path, endpoint + 6, strlen(endpoint + 6) + 1);
-    return sizeof *un;
 }
 
 static void probe(struct bus_peer *p)
 {
-    struct probe *attempt;
-    struct sockaddr_storage address;
-    socklen_t n;
-    int fd;
-
     if (p->probe != NULL || p->endpoint == NULL || p->dead)
         return;
-    n = endpoint_address(p->endpoint, &address);
-    fd = n > 0 ? socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0) : -1;
-    if (fd < 0) {
-        if (p->dial)
-            dial(p);
-        return;
-    }
-    attempt = xcalloc(1, sizeof *attempt);
-    attempt->peer = p;
-    attempt->fd = fd;
-    attempt->address = address;
-    p->probe = attempt;
+    p->probe = probe_start(p->bus->ring, p->endpoint, probe_ended, p);
     p->probed_ms = now_of(p->bus);
-    ring_connect(p->bus->ring, &attempt->op, fd, (struct sockaddr *)&attempt->address, n, probe_ended);
+    if (p->probe == NULL && p->dial)
+        dial(p);
 }
 
-static void probe_abandon(struct bus_peer *p)
+static void stop_probe(struct bus_peer *p)
 {
-    p->probe->peer = NULL;
-    ring_cancel(p->bus->ring, &p->probe->op);
+    if (p->probe != NULL)
+        probe_abandon(p->bus->ring, p->probe);
     p->probe = NULL;
 }
 
@@ -323,8 +278,7 @@ static void peer_end(struct bus_peer *p)
     list_del(&p->node);
     list_add(&b->dead, &p->node);
     ring_timer_clear(b->ring, &p->redial);
-    if (p->probe != NULL)
-        probe_abandon(p);
+    stop_probe(p);
     link_disconnected(&p->link);
 }
 
@@ -616,7 +570,7 @@ static void silent(struct bus_peer *p, uint64_t now_ms)
         return;
     }
     if (p->probe != NULL && now_ms - p->probed_ms >= PROBE_MAX_MS) { /* a dead host answers nothing at all */
-        probe_abandon(p);
+        stop_probe(p);
         if (p->dial)
             redial_later(p);
     }
@@ -689,6 +643,10 @@ struct bus *bus_new(struct ring *ring, const struct bus_config *config, const st
     list_init(&b->peers);
     list_init(&b->dirty);
     list_init(&b->dead);
+    b->tick.fire = tick_fired;
+    b->retry.fire = retry_fired;
+    b->check.fire = check_accepted;
+    b->hook.run = turn;
     b->socket = bus_socket_open(ring,
                                 &(struct bus_socket_config){.name = b->name,
                                                             .listen = config->listen,
@@ -701,10 +659,6 @@ struct bus *bus_new(struct ring *ring, const struct bus_config *config, const st
         return NULL;
     }
     bus_stats_register(unacked_bytes, b);
-    b->tick.fire = tick_fired;
-    b->retry.fire = retry_fired;
-    b->check.fire = check_accepted;
-    b->hook.run = turn;
     ring_hook_add(ring, &b->hook);
     ring_timer_set(ring, &b->tick, MAX(b->heartbeat_ms / 2, 1));
     return b;

@@ -120,7 +120,8 @@ static bool read_answer(const struct redis_reply *r, struct member_answer *out, 
         return false;
     }
     out->epoch = (uint32_t)r->items[0].number;
-    out->has_nodes = r->items[2].count > 0; /* no list: nothing new, or nobody at all, and then we join again */
+    out->has_nodes =
+        r->items[2].count > 0; /* no list: nothing new, or nobody at all, and then we join again */
     *nodes = xcalloc(r->items[2].count + 1, sizeof **nodes);
     for (size_t i = 0; i < r->items[2].count; i++) {
         if (read_node(&r->items[2].items[i], &(*nodes)[out->count]))
