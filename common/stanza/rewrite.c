@@ -15,11 +15,14 @@ struct place {
     bool set;
 };
 
+/* The room must be there already. */
 static struct place place_add(struct buf *out, struct span s)
 {
     struct place place = {out->n, s.n, s.p != NULL};
 
-    buf_add_span(out, s);
+    if (s.n > 0)
+        memcpy(out->p + out->n, s.p, s.n);
+    out->n += s.n;
     return place;
 }
 
@@ -168,21 +171,20 @@ enum stanza_verdict stanza_rewrite(const struct xml_element *e, struct span elem
         add_raw(out, e, element, s->kind, from, attrs.lang.p == NULL ? default_lang : (struct span){NULL, 0});
     raw_n = out->n - raw_at;
 
+    if (from.p == NULL)
+        from_ok = place_jid(out, attrs.from, &from_at, &s->from);
+    to_ok = place_jid(out, attrs.to, &to_at, &s->to);
+
+    size_t rest = from.n + attrs.id.n + attrs.lang.n + default_lang.n + sizeof(NS_CLIENT);
+    for (size_t i = 0; i < MIN(e->child_count, STANZA_CHILDREN_MAX); i++)
+        rest += e->children[i].ns.n;
+    buf_reserve(out, rest); /* from here on *out stays where it is */
     if (from.p != NULL) {
         from_at = place_add(out, from).at;
         from_ok = jid_split(from, &s->from);
-    } else {
-        from_ok = place_jid(out, attrs.from, &from_at, &s->from);
     }
-    to_ok = place_jid(out, attrs.to, &to_at, &s->to);
     id = place_add(out, attrs.id);
     lang = place_add(out, attrs.lang.p != NULL ? attrs.lang : default_lang);
-
-    /* fill_children appends too: it gets the room first, so that s->raw stays where it is. */
-    size_t ns_n = sizeof(NS_CLIENT);
-    for (size_t i = 0; i < MIN(e->child_count, STANZA_CHILDREN_MAX); i++)
-        ns_n += e->children[i].ns.n;
-    buf_reserve(out, ns_n);
     s->raw = span_make(out->p + raw_at, raw_n);
     fill_children(e, element, out, inner_at, s);
     s->from.p = from_ok && s->from.domain_n > 0 ? out->p + from_at : NULL;

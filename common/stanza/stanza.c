@@ -5,22 +5,27 @@
 
 static const char *const kind_names[] = {"message", "presence", "iq"};
 
-static const char *const type_names[STANZA_TYPE_COUNT] = {
-    [STANZA_NONE] = "",
-    [STANZA_NORMAL] = "normal",
-    [STANZA_CHAT] = "chat",
-    [STANZA_GROUPCHAT] = "groupchat",
-    [STANZA_HEADLINE] = "headline",
-    [STANZA_ERROR] = "error",
-    [STANZA_UNAVAILABLE] = "unavailable",
-    [STANZA_SUBSCRIBE] = "subscribe",
-    [STANZA_SUBSCRIBED] = "subscribed",
-    [STANZA_UNSUBSCRIBE] = "unsubscribe",
-    [STANZA_UNSUBSCRIBED] = "unsubscribed",
-    [STANZA_PROBE] = "probe",
-    [STANZA_GET] = "get",
-    [STANZA_SET] = "set",
-    [STANZA_RESULT] = "result",
+/* SPAN() as an initialiser of static data. */
+#define SPAN_INIT(literal)           \
+    {                                \
+        literal, sizeof(literal) - 1 \
+    }
+static const struct span type_names[STANZA_TYPE_COUNT] = {
+    [STANZA_NONE] = SPAN_INIT(""),
+    [STANZA_NORMAL] = SPAN_INIT("normal"),
+    [STANZA_CHAT] = SPAN_INIT("chat"),
+    [STANZA_GROUPCHAT] = SPAN_INIT("groupchat"),
+    [STANZA_HEADLINE] = SPAN_INIT("headline"),
+    [STANZA_ERROR] = SPAN_INIT("error"),
+    [STANZA_UNAVAILABLE] = SPAN_INIT("unavailable"),
+    [STANZA_SUBSCRIBE] = SPAN_INIT("subscribe"),
+    [STANZA_SUBSCRIBED] = SPAN_INIT("subscribed"),
+    [STANZA_UNSUBSCRIBE] = SPAN_INIT("unsubscribe"),
+    [STANZA_UNSUBSCRIBED] = SPAN_INIT("unsubscribed"),
+    [STANZA_PROBE] = SPAN_INIT("probe"),
+    [STANZA_GET] = SPAN_INIT("get"),
+    [STANZA_SET] = SPAN_INIT("set"),
+    [STANZA_RESULT] = SPAN_INIT("result"),
 };
 
 /* Which types a kind may have. */
@@ -42,7 +47,7 @@ const char *stanza_kind_name(enum stanza_kind kind)
 
 const char *stanza_type_name(enum stanza_type type)
 {
-    return type < STANZA_TYPE_COUNT ? type_names[type] : "";
+    return type < STANZA_TYPE_COUNT ? type_names[type].p : "";
 }
 
 bool stanza_kind_parse(struct span name, enum stanza_kind *out)
@@ -64,7 +69,7 @@ bool stanza_type_parse(enum stanza_kind kind, struct span value, enum stanza_typ
     if (value.p == NULL)
         return true;
     for (unsigned type = STANZA_NONE + 1; type < STANZA_TYPE_COUNT; type++) {
-        if ((kind_types[kind] & TYPE_BIT(type)) != 0 && span_is(value, type_names[type])) {
+        if ((kind_types[kind] & TYPE_BIT(type)) != 0 && span_eq(value, type_names[type])) {
             *out = (enum stanza_type)type;
             return true;
         }
