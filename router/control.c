@@ -26,8 +26,7 @@ static void answer(struct core *c, const char *node, uint64_t n, uint64_t num, s
 static unsigned end_sessions(struct user *u, struct span resource, const char *why)
 {
     unsigned ended = 0;
-    LIST_EACH(it, &u->sessions)
-    {
+    LIST_EACH (it, &u->sessions) {
         struct session *s = LIST_ENTRY(it, struct session, of_user);
         if (resource.n > 0 && !span_eq(resource, span_of(s->resource)))
             continue;

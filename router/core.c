@@ -29,8 +29,8 @@ static void evict_fire(struct timer *t, uint64_t now_ms)
 static void floors_fire(struct timer *t, uint64_t now_ms)
 {
     struct core *c = CONTAINER_OF(t, struct core, floors);
-    LIST_EACH(it, &c->floor_users)
-    user_touch(LIST_ENTRY(it, struct user, floor_node));
+    LIST_EACH (it, &c->floor_users)
+        user_touch(LIST_ENTRY(it, struct user, floor_node));
     timer_set(&c->timers, t, now_ms + FLOORS_EVERY_MS);
 }
 

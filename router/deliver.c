@@ -78,8 +78,7 @@ void deliver_to_session(struct session *s, struct span raw)
 
 void deliver_to_available(struct user *u, struct span raw, struct span to)
 {
-    LIST_EACH(it, &u->sessions)
-    {
+    LIST_EACH (it, &u->sessions) {
         struct session *s = LIST_ENTRY(it, struct session, of_user);
         if (s->available)
             send_volatile(s, raw, to);
@@ -88,8 +87,7 @@ void deliver_to_available(struct user *u, struct span raw, struct span to)
 
 void deliver_to_interested(struct user *u, struct span raw)
 {
-    LIST_EACH(it, &u->sessions)
-    {
+    LIST_EACH (it, &u->sessions) {
         struct session *s = LIST_ENTRY(it, struct session, of_user);
         if (s->interested)
             send_volatile(s, raw, span_of(s->full));
@@ -113,8 +111,7 @@ static void add_target(struct targets *t, struct session *s)
 static struct session *most_available(struct user *u)
 {
     struct session *best = NULL;
-    LIST_EACH(it, &u->sessions)
-    {
+    LIST_EACH (it, &u->sessions) {
         struct session *s = LIST_ENTRY(it, struct session, of_user);
         if (!s->available || s->priority < 0)
             continue;
@@ -127,8 +124,7 @@ static struct session *most_available(struct user *u)
 
 static void add_non_negative(struct targets *t, struct user *u, bool only_carbons)
 {
-    LIST_EACH(it, &u->sessions)
-    {
+    LIST_EACH (it, &u->sessions) {
         struct session *s = LIST_ENTRY(it, struct session, of_user);
         if (s->available && s->priority >= 0 && (!only_carbons || s->carbons))
             add_target(t, s);

@@ -313,8 +313,7 @@ void deliver_reassign(struct user *u)
 {
     struct session *best = NULL;
     bool orphan = false;
-    LIST_EACH(it, &u->entries)
-    {
+    LIST_EACH (it, &u->entries) {
         struct entry *e = LIST_ENTRY(it, struct entry, node);
         for (unsigned i = 0; i < e->want_count; i++)
             if (session_find(u->core, e->want[i]) == NULL ||
@@ -325,8 +324,7 @@ void deliver_reassign(struct user *u)
     }
     if (!orphan)
         return;
-    LIST_EACH(it, &u->sessions)
-    {
+    LIST_EACH (it, &u->sessions) {
         struct session *s = LIST_ENTRY(it, struct session, of_user);
         if (s->available && s->priority >= 0 && (best == NULL || s->priority > best->priority))
             best = s;
@@ -398,13 +396,12 @@ static void restore_entry(struct user *u, const struct store_entry *stored_entry
 /* What a record lists but the mailbox no longer has was finished after the record was written. */
 static void drop_vanished(struct user *u)
 {
-    LIST_EACH(it, &u->entries)
-    {
+    LIST_EACH (it, &u->entries) {
         struct entry *e = LIST_ENTRY(it, struct entry, node);
         if (e->stored)
             continue;
-        LIST_EACH(at, &u->sessions)
-        session_unassign_entry(LIST_ENTRY(at, struct session, of_user), e);
+        LIST_EACH (at, &u->sessions)
+            session_unassign_entry(LIST_ENTRY(at, struct session, of_user), e);
         deliver_entry_free(e);
     }
 }
@@ -446,8 +443,7 @@ void mailbox_store_back(struct core *c)
             u->restore_wanted = false;
             mailbox_restore_read(u);
         }
-        LIST_EACH(it, &u->sessions)
-        {
+        LIST_EACH (it, &u->sessions) {
             struct session *s = LIST_ENTRY(it, struct session, of_user);
             if (s->catching_up)
                 deliver_catch_up(s);

@@ -83,8 +83,7 @@ void presence_route(struct core *c, struct span from, struct span to, struct spa
 
 void presence_route_current(struct user *u, struct span to, const struct origin *origin)
 {
-    LIST_EACH(it, &u->sessions)
-    {
+    LIST_EACH (it, &u->sessions) {
         struct session *s = LIST_ENTRY(it, struct session, of_user);
         struct buf raw = {0};
         if (s->available && s->presence != NULL &&
@@ -96,8 +95,7 @@ void presence_route_current(struct user *u, struct span to, const struct origin 
 
 void presence_route_unavailable(struct user *u, struct span to, const struct origin *origin)
 {
-    LIST_EACH(it, &u->sessions)
-    {
+    LIST_EACH (it, &u->sessions) {
         struct session *s = LIST_ENTRY(it, struct session, of_user);
         if (s->available)
             presence_route(u->core, span_of(s->full), to, (struct span){NULL, 0}, "unavailable", origin);

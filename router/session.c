@@ -63,8 +63,7 @@ struct session *session_find(struct core *c, uint64_t sid)
 
 struct session *session_by_resource(struct user *u, struct span resource)
 {
-    LIST_EACH(it, &u->sessions)
-    {
+    LIST_EACH (it, &u->sessions) {
         struct session *s = LIST_ENTRY(it, struct session, of_user);
         if (span_eq(resource, span_of(s->resource)))
             return s;
@@ -143,8 +142,8 @@ struct session *session_open(struct user *u, uint64_t sid, struct span resource,
 {
     struct core *c = u->core;
     unsigned count = 0;
-    LIST_EACH(it, &u->sessions)
-    count++;
+    LIST_EACH (it, &u->sessions)
+        count++;
     char random[24];
     if (resource.n == 0) {
         snprintf(random, sizeof random, "%016llx", (unsigned long long)c->out.random(c->out.ctx));

@@ -169,8 +169,7 @@ void session_restore(struct user *u, const struct store_field *records, size_t c
 void session_restore_check(struct user *u)
 {
     struct core *c = u->core;
-    LIST_EACH(it, &u->sessions)
-    {
+    LIST_EACH (it, &u->sessions) {
         struct session *s = LIST_ENTRY(it, struct session, of_user);
         if (s->state == SESSION_UNSYNCED && !c->out.alive(c->out.ctx, s->node, s->node_incarnation))
             session_lost(s);

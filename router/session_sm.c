@@ -83,8 +83,7 @@ void session_resume(struct user *u, uint64_t fresh_sid, struct span sm_id, uint3
 {
     struct core *c = u->core;
     struct session *s = NULL;
-    LIST_EACH(it, &u->sessions)
-    {
+    LIST_EACH (it, &u->sessions) {
         struct session *candidate = LIST_ENTRY(it, struct session, of_user);
         char id[24];
         snprintf(id, sizeof id, "%016llx", (unsigned long long)candidate->sid);

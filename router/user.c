@@ -90,8 +90,7 @@ static void user_free(struct user *u)
     list_del(&u->dirty);
     list_del(&u->idle);
     contacts_free(u);
-    LIST_EACH(it, &u->entries)
-    {
+    LIST_EACH (it, &u->entries) {
         list_del(it);
         free(LIST_ENTRY(it, struct entry, node));
     }
@@ -293,7 +292,8 @@ static void commit_done(void *ctx, enum store_result result)
     struct user *u = commit->user;
     commit->sent = false;
     if (result == STORE_AWAY && u->state != USER_GONE)
-        return; /* kept; user_store_back sends it again */
+        return;              /* kept; user_store_back sends it again */
+    list_del(&commit->node); /* user_lose frees what stands there */
     if (result == STORE_FENCED && u->state != USER_GONE) {
         log_warn("user", "write refused: another router has claimed the user jid=%s", u->bare);
         user_lose(u);
@@ -320,9 +320,9 @@ static void commit_send(struct commit *commit)
 
 static bool has_unsent(const struct user *u)
 {
-    LIST_EACH(it, &u->commits)
-    if (!LIST_ENTRY(it, struct commit, node)->sent)
-        return true;
+    LIST_EACH (it, &u->commits)
+        if (!LIST_ENTRY(it, struct commit, node)->sent)
+            return true;
     return false;
 }
 
@@ -367,8 +367,7 @@ void user_store_back(struct core *c)
             u->claim_wanted = false;
             claim_start(u);
         }
-        LIST_EACH(it, &u->commits)
-        {
+        LIST_EACH (it, &u->commits) {
             struct commit *commit = LIST_ENTRY(it, struct commit, node);
             if (!commit->sent)
                 commit_send(commit);
@@ -391,12 +390,11 @@ void user_lose(struct user *u)
     if (map_get(&c->users, span_of(u->bare)) == u)
         map_del(&c->users, span_of(u->bare));
     list_del(&u->dirty);
-    LIST_EACH(it, &u->sessions)
-    session_forget(LIST_ENTRY(it, struct session, of_user));
+    LIST_EACH (it, &u->sessions)
+        session_forget(LIST_ENTRY(it, struct session, of_user));
     store_batch_free(&u->batch);
     run_waiters(&u->batch_waiters, STORE_FENCED);
-    LIST_EACH(it, &u->commits)
-    {
+    LIST_EACH (it, &u->commits) {
         struct commit *commit = LIST_ENTRY(it, struct commit, node);
         if (!commit->sent) {
             run_waiters(&commit->waiters, STORE_FENCED);

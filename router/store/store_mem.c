@@ -43,7 +43,15 @@ struct view {
     enum store_mem_weather weather;
 };
 
-enum call_kind { CALL_CLAIM, CALL_APPLY, CALL_RELEASE, CALL_READ, CALL_BLOB };
+enum call_kind {
+    CALL_CLAIM,
+    CALL_APPLY,
+    CALL_RELEASE,
+    CALL_READ,
+    CALL_BLOB,
+    CALL_ACCOUNT_SET,
+    CALL_ACCOUNT_DELETE
+};
 
 struct call {
     struct list node;
@@ -307,6 +315,13 @@ static enum store_result call_do(struct store_world *w, struct mem_user *u, cons
         if (is_owner(u, &call->claim))
             owner_set(u, u->owner_epoch, NULL);
         return STORE_OK;
+    case CALL_ACCOUNT_SET: /* the keys themselves are nobody's business here */
+        return u->exists ? STORE_OK : STORE_FENCED;
+    case CALL_ACCOUNT_DELETE:
+        if (!u->exists)
+            return STORE_FENCED;
+        store_mem_del_account(w, span_of(u->bare));
+        return STORE_OK;
     default:
         return STORE_OK;
     }
@@ -319,6 +334,8 @@ static void call_answer(const struct call *call, enum store_result result, const
         claim_answer(call, result, u);
         break;
     case CALL_APPLY:
+    case CALL_ACCOUNT_SET:
+    case CALL_ACCOUNT_DELETE:
         call->fn.apply(call->ctx, result);
         break;
     case CALL_READ:
@@ -378,8 +395,7 @@ size_t store_mem_run(struct store_world *w, size_t max)
     size_t done = 0;
     for (; done < max; done++) {
         struct view *oldest = NULL;
-        LIST_EACH(it, &w->views)
-        {
+        LIST_EACH (it, &w->views) {
             struct view *v = LIST_ENTRY(it, struct view, node);
             if (first_call(v) != NULL &&
                 (oldest == NULL || first_call(v)->number < first_call(oldest)->number))
@@ -492,8 +508,25 @@ static void face_blob(struct store *s, struct span bare, struct span name, store
     call->fn.blob = fn;
 }
 
-static const struct store_face face = {
-    .claim = face_claim, .apply = face_apply, .release = face_release, .read = face_read, .blob = face_blob};
+static void face_account_set(struct store *s, struct span bare, const struct sasl_keys *keys,
+                             store_apply_fn *fn, void *ctx)
+{
+    (void)keys;
+    call_new(s, CALL_ACCOUNT_SET, bare, ctx)->fn.apply = fn;
+}
+
+static void face_account_delete(struct store *s, struct span bare, store_apply_fn *fn, void *ctx)
+{
+    call_new(s, CALL_ACCOUNT_DELETE, bare, ctx)->fn.apply = fn;
+}
+
+static const struct store_face face = {.claim = face_claim,
+                                       .apply = face_apply,
+                                       .release = face_release,
+                                       .read = face_read,
+                                       .blob = face_blob,
+                                       .account_set = face_account_set,
+                                       .account_delete = face_account_delete};
 
 struct store *store_mem_new(struct store_world *w)
 {
@@ -517,8 +550,7 @@ void store_world_free(struct store_world *w)
 {
     if (w == NULL)
         return;
-    LIST_EACH(it, &w->views)
-    {
+    LIST_EACH (it, &w->views) {
         struct view *v = LIST_ENTRY(it, struct view, node);
         store_mem_drop(&v->base, 0);
         free(v);

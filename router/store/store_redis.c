@@ -13,6 +13,7 @@
 #include "common/base/arena.h"
 #include "common/base/pool.h"
 #include "common/log/log.h"
+#include "common/redis/account.h"
 #include "common/redis/keys.h"
 #include "common/redis/redis.h"
 
@@ -487,8 +488,53 @@ static void face_blob(struct store *base, struct span bare, struct span name, st
     redis_send(s->redis, key, on_blob, call, SPAN("GET"), key);
 }
 
-static const struct store_face face = {
-    .claim = face_claim, .apply = face_apply, .release = face_release, .read = face_read, .blob = face_blob};
+/* ---- accounts */
+
+struct account_op {
+    struct account_call call;
+    store_apply_fn *fn;
+    void *ctx;
+};
+
+static void on_account(struct account_call *call, enum account_status status, const struct account *account)
+{
+    struct account_op *op = CONTAINER_OF(call, struct account_op, call);
+    (void)account;
+    store_apply_fn *fn = op->fn;
+    void *ctx = op->ctx;
+    free(op);
+    fn(ctx, status == ACCOUNT_OK     ? STORE_OK
+            : status == ACCOUNT_NONE ? STORE_FENCED
+            : status == ACCOUNT_AWAY ? STORE_AWAY
+                                     : STORE_FULL);
+}
+
+static struct account_op *account_op(store_apply_fn *fn, void *ctx)
+{
+    struct account_op *op = xcalloc(1, sizeof *op);
+    op->fn = fn;
+    op->ctx = ctx;
+    return op;
+}
+
+static void face_account_set(struct store *base, struct span bare, const struct sasl_keys *keys,
+                             store_apply_fn *fn, void *ctx)
+{
+    account_set_keys(redis_of(base)->redis, bare, keys, &account_op(fn, ctx)->call, on_account);
+}
+
+static void face_account_delete(struct store *base, struct span bare, store_apply_fn *fn, void *ctx)
+{
+    account_delete(redis_of(base)->redis, bare, &account_op(fn, ctx)->call, on_account);
+}
+
+static const struct store_face face = {.claim = face_claim,
+                                       .apply = face_apply,
+                                       .release = face_release,
+                                       .read = face_read,
+                                       .blob = face_blob,
+                                       .account_set = face_account_set,
+                                       .account_delete = face_account_delete};
 
 struct store *store_redis_new(struct redis *redis)
 {
