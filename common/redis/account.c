@@ -94,11 +94,13 @@ void account_set_disabled(struct redis *r, struct span jid, bool disabled, struc
 void account_delete(struct redis *r, struct span jid, struct account_call *call, account_fn *fn)
 {
     struct user_keys k = {0};
+    struct buf vcard = {0};
     user_keys_make(&k, jid);
     call->fn = fn;
     call->refused = ACCOUNT_NONE;
-    redis_send(r, k.account, on_written, call, SPAN("FCALL"), SPAN("jd_account_delete"), SPAN("6"), k.owner,
-               k.account, k.roster, k.sessions, k.mailbox, k.meta);
+    redis_send(r, k.account, on_written, call, SPAN("FCALL"), SPAN("jd_account_delete"), SPAN("7"), k.owner,
+               k.account, k.roster, k.sessions, k.mailbox, k.meta, key_user(&vcard, jid, SPAN("vcard")));
+    buf_free(&vcard);
     user_keys_free(&k);
 }
 

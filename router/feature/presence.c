@@ -185,12 +185,23 @@ static bool read_priority(struct task *t, int8_t *out)
     return true;
 }
 
+/* Broadcast presence is not answered with errors in general (stanza_may_error), but its own client must learn
+ * that it was not sent. */
+static enum verdict refuse_broadcast(struct task *t, struct session *s, const char *text)
+{
+    struct buf out = {0};
+    stanza_add_error(&out, &t->stanza, span_of(t->user->bare), STANZA_E_BAD_REQUEST, text);
+    deliver_to_session(s, buf_span(&out));
+    buf_free(&out);
+    return DONE;
+}
+
 static enum verdict on_available(struct task *t, struct session *s)
 {
     struct user *u = t->user;
     int8_t priority;
     if (!read_priority(t, &priority))
-        return refuse(t, STANZA_E_BAD_REQUEST, "one priority from -128 to 127 is allowed");
+        return refuse_broadcast(t, s, "one priority from -128 to 127 is allowed");
     bool initial = !s->available, takes_mail = priority >= 0 && (initial || s->priority < 0);
     s->available = true;
     s->priority = priority;
