@@ -165,7 +165,9 @@ static void end_child(pid_t pid)
     int status;
     kill(pid, SIGKILL);
     waitpid(pid, &status, 0);
-    assert_true(WIFSIGNALED(status)); /* it had not given up by itself: nothing was out of order there */
+    assert_true(WIFSIGNALED(status) &&
+                WTERMSIG(status) ==
+                    SIGKILL); /* it had not given up by itself: nothing was out of order there */
 }
 
 /* For a failure's message: did a child end by itself? */
