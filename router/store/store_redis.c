@@ -150,27 +150,46 @@ static enum store_result result_of(const struct call *call, const char *what, co
 
 /* ---- writing requests */
 
+enum { DECIMAL_MAX = 20 }; /* digits of UINT64_MAX */
+
+/* Writes value in front of end, returns its first digit. (printf would be a third of a request's cost.) */
+static char *decimal(char *end, uint64_t value)
+{
+    do
+        *--end = (char)('0' + value % 10);
+    while ((value /= 10) != 0);
+    return end;
+}
+
 /* Decimal text that lasts for the call. */
 static struct span number(struct store_redis *s, uint64_t value)
 {
-    char text[20];
-    char *end = text + sizeof text, *p = end;
-    do
-        *--p = (char)('0' + value % 10);
-    while ((value /= 10) != 0);
+    char text[DECIMAL_MAX], *end = text + sizeof text, *p = decimal(end, value);
     return arena_dup(s->scratch, span_make(p, (size_t)(end - p)));
 }
 
-static struct span id_text(struct store_redis *s, const char *before, struct store_id id)
+/* "MS-SEQ", behind a '(' when it is to be excluded; likewise. */
+static struct span id_text(struct store_redis *s, bool excluded, struct store_id id)
 {
-    return arena_printf(s->scratch, "%s%llu-%llu", before, (unsigned long long)id.ms,
-                        (unsigned long long)id.seq);
+    char text[2 * DECIMAL_MAX + 2], *end = text + sizeof text, *p = decimal(end, id.seq);
+    *--p = '-';
+    p = decimal(p, id.ms);
+    if (excluded)
+        *--p = '(';
+    return arena_dup(s->scratch, span_make(p, (size_t)(end - p)));
 }
 
+/* "EPOCH:NAME:INCARNATION", likewise. */
 static struct span token(struct store_redis *s, const struct store_claim *claim)
 {
-    return arena_printf(s->scratch, "%u:%.*s:%llu", claim->epoch, SPAN_FMT(claim->router),
-                        (unsigned long long)claim->incarnation);
+    char *text = arena_alloc(s->scratch, claim->router.n + 2 * DECIMAL_MAX + 2);
+    char *end = text + claim->router.n + 2 * DECIMAL_MAX + 2, *p = decimal(end, claim->incarnation);
+    *--p = ':';
+    p -= claim->router.n;
+    memcpy(p, claim->router.p, claim->router.n);
+    *--p = ':';
+    p = decimal(p, claim->epoch);
+    return span_make(p, (size_t)(end - p));
 }
 
 static void request_begin(struct store_redis *s, struct span bare)
@@ -233,7 +252,7 @@ static void append_write(struct writer *w, const struct store_op *op)
 {
     const struct store_entry *e = &op->entry;
     command_open(w, op, SPAN("XADD"), w->s->keys.mailbox);
-    add(w, id_text(w->s, "", e->id));
+    add(w, id_text(w->s, false, e->id));
     add(w, SPAN("r"));
     add(w, e->raw);
     if (e->origin.n > 0) {
@@ -266,12 +285,12 @@ static void op_write(struct writer *w, const struct store_op *op, struct span ba
         break;
     case STORE_OP_REMOVE:
         command_join(w, op, SPAN("XDEL"), s->keys.mailbox);
-        add(w, id_text(s, "", op->entry.id));
+        add(w, id_text(s, false, op->entry.id));
         break;
     case STORE_OP_TRIM:
         command_open(w, op, SPAN("XTRIM"), s->keys.mailbox);
         add(w, SPAN("MINID"));
-        add(w, id_text(s, "", op->entry.id));
+        add(w, id_text(s, false, op->entry.id));
         break;
     case STORE_OP_BLOB: {
         struct span key = arena_dup(s->scratch, key_user(&s->key, bare, op->field));
@@ -464,7 +483,7 @@ static void face_read(struct store *base, struct span bare, struct store_id afte
     call->fn.read = fn;
     request_begin(s, bare);
     redis_send(s->redis, s->keys.mailbox, on_read, call, SPAN("XRANGE"), s->keys.mailbox,
-               id_text(s, "(", after), SPAN("+"), SPAN("COUNT"), number(s, max));
+               id_text(s, true, after), SPAN("+"), SPAN("COUNT"), number(s, max));
 }
 
 static void on_blob(void *ctx, const struct redis_reply *reply)
