@@ -84,8 +84,7 @@ bool listeners_open(struct c2s *c2s)
 
 void listeners_close(struct c2s *c2s)
 {
-    LIST_EACH(it, &c2s->listeners)
-    {
+    LIST_EACH (it, &c2s->listeners) {
         struct listener *l = LIST_ENTRY(it, struct listener, node);
         if (l->fd < 0)
             continue;
@@ -99,8 +98,7 @@ void listeners_close(struct c2s *c2s)
 
 void listeners_free(struct c2s *c2s)
 {
-    LIST_EACH(it, &c2s->listeners)
-    {
+    LIST_EACH (it, &c2s->listeners) {
         struct listener *l = LIST_ENTRY(it, struct listener, node);
         list_del(&l->node);
         if (!op_busy(&l->op))

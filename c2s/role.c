@@ -131,8 +131,8 @@ static void run_turn(struct ring_hook *hook)
     while (!list_empty(&now))
         conn_flush(LIST_ENTRY(list_pop(&now), struct conn, dirty));
     uint64_t now_ms = ring_now_ms(c->ring);
-    LIST_EACH(it, &c->dying)
-    conn_bury(LIST_ENTRY(it, struct conn, dying), now_ms);
+    LIST_EACH (it, &c->dying)
+        conn_bury(LIST_ENTRY(it, struct conn, dying), now_ms);
 }
 
 static void on_sweep(struct timer *t, uint64_t now_ms)
@@ -255,8 +255,8 @@ static void role_drain(void *self)
     c->draining = true;
     listeners_close(c);
     log_info("c2s", "draining %llu connections", (unsigned long long)c->count);
-    LIST_EACH(it, &c->conns)
-    conn_leave(LIST_ENTRY(it, struct conn, node), random_u64() % LEAVE_JITTER_MS);
+    LIST_EACH (it, &c->conns)
+        conn_leave(LIST_ENTRY(it, struct conn, node), random_u64() % LEAVE_JITTER_MS);
     if (c->count == 0)
         proc_drained(c->proc);
 }

@@ -334,7 +334,7 @@ bool session_deliver(struct session *s, uint64_t n, struct span raw, struct span
         return false;
     if (s->out_n_unknown) {
         s->out_n_unknown = false;
-        s->out_n = s->out_acked = n - 1;
+        s->out_n = s->out_acked = s->sm_asked_n = n - 1;
     }
     if (n <= s->out_n)
         return false;

@@ -56,7 +56,7 @@ void session_enabled(struct session *s, struct span sm_id, unsigned resume_s, ui
         return;
     s->sm = true;
     s->resumable = sm_id.n > 0 && resume_s > 0;
-    s->out_acked = out_n;
+    s->out_acked = s->sm_asked_n = out_n;
     s->out_acked_h = 0;
     buf_add_lit(&s->out, "<enabled xmlns='" NS_SM "'");
     if (s->resumable) {
@@ -96,7 +96,7 @@ void session_resumed(struct session *s, struct span full_jid, uint64_t in_n, uin
     s->jid_n = (uint16_t)full_jid.n;
     s->in_n = s->in_handled = in_n;
     s->in_base = in_n - h;
-    s->out_n = s->out_acked = out_n;
+    s->out_n = s->out_acked = s->sm_asked_n = out_n;
     s->out_n_unknown = out_n == 0;
     s->sm_wanted = s->sm = s->resumable = true;
     buf_add_lit(&s->out, "<resumed xmlns='" NS_SM "'");
@@ -176,9 +176,13 @@ void session_turn_end(struct session *s)
 {
     if (!s->sm || s->sm_asked || s->state != SESSION_BOUND || s->out_n_unknown)
         return;
-    if (s->out_confirm > s->out_acked || s->out_n - s->out_acked >= ASK_AFTER) {
+    /* An answer covers what was written before the question: asking again without news would go round for
+     * ever with a client that has lost count. */
+    uint64_t known = MAX(s->out_acked, s->sm_asked_n);
+    if (s->out_confirm > known || s->out_n - known >= ASK_AFTER) {
         buf_add_lit(&s->out, "<r xmlns='" NS_SM "'/>");
         s->sm_asked = true;
+        s->sm_asked_n = s->out_n;
     }
 }
 
@@ -189,6 +193,7 @@ bool session_nudge(struct session *s)
     if (s->sm) {
         buf_add_lit(&s->out, "<r xmlns='" NS_SM "'/>");
         s->sm_asked = true;
+        s->sm_asked_n = s->out_n;
     } else {
         buf_add_char(&s->out, ' ');
     }

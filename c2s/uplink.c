@@ -33,7 +33,8 @@ struct uplink_item {
 
 /* What waits for the end of a turn towards one peer. */
 struct acks {
-    struct list node; /* in hub.acking */
+    struct list node;  /* in hub.acking: has pairs */
+    struct list peers; /* in hub.peers: all of them */
     struct bus_peer *peer;
     struct buf pairs;
 };
@@ -202,8 +203,7 @@ static void on_ack_timer(struct timer *t, uint64_t now_ms)
 {
     (void)now_ms;
     struct c2s *c2s = CONTAINER_OF(t, struct c2s, hub.ack_timer);
-    LIST_EACH(it, &c2s->hub.acking)
-    {
+    LIST_EACH (it, &c2s->hub.acking) {
         struct acks *a = LIST_ENTRY(it, struct acks, node);
         list_del(&a->node);
         struct wire_frame f = {.kind = WIRE_ACKED, .slot = SLOT_NONE, .epoch = member_epoch(c2s->member)};
@@ -211,6 +211,15 @@ static void on_ack_timer(struct timer *t, uint64_t now_ms)
         hub_send(a->peer, &f);
         buf_clear(&a->pairs);
     }
+}
+
+static void acks_free(struct acks *a)
+{
+    bus_peer_set_data(a->peer, NULL);
+    list_del(&a->node);
+    list_del(&a->peers);
+    buf_free(&a->pairs);
+    free(a);
 }
 
 void uplink_acked(struct conn *c, uint64_t n)
@@ -223,6 +232,7 @@ void uplink_acked(struct conn *c, uint64_t n)
         a = xcalloc(1, sizeof(*a));
         a->peer = peer;
         list_init(&a->node);
+        list_add(&c->c2s->hub.peers, &a->peers);
         bus_peer_set_data(peer, a);
     }
     wire_pair_add(&a->pairs, c->session.sid, n);
@@ -528,8 +538,11 @@ static void on_deliver(struct c2s *c2s, struct bus_peer *from, const struct wire
             continue; /* an owner of yesterday; or CLOSED is on its way */
         else if (session_deliver(&c->session, target.n, f->raw, target.to, (f->flags & WIRE_CONFIRM) != 0))
             stat_add(&metric_delivered, 1);
-        else
+        else {
             stat_add(&metric_delivered_twice, 1);
+            log_debug("c2s", "delivery n=%llu of %s dropped, had n=%llu jid=%s", (unsigned long long)target.n,
+                      bus_peer_name(from), (unsigned long long)c->session.out_n, c->session.jid);
+        }
     }
 }
 
@@ -580,8 +593,7 @@ void uplink_peer_up(struct c2s *c2s, struct bus_peer *peer)
 /* Detaches all sessions for which the owner is another one than they are attached to. */
 static void reattach(struct c2s *c2s, struct bus_peer *gone)
 {
-    LIST_EACH(it, &c2s->conns)
-    {
+    LIST_EACH (it, &c2s->conns) {
         struct conn *c = LIST_ENTRY(it, struct conn, node);
         if (c->session.sid == 0 || c->up.peer == NULL)
             continue;
@@ -597,12 +609,8 @@ void uplink_peer_gone(struct c2s *c2s, struct bus_peer *peer)
 {
     struct acks *a = bus_peer_data(peer);
     reattach(c2s, peer);
-    if (a != NULL) {
-        list_del(&a->node);
-        buf_free(&a->pairs);
-        free(a);
-        bus_peer_set_data(peer, NULL);
-    }
+    if (a != NULL)
+        acks_free(a);
 }
 
 void uplink_epoch(struct c2s *c2s)
@@ -614,6 +622,7 @@ void uplink_init(struct c2s *c2s)
 {
     list_init(&c2s->hub.waiting);
     list_init(&c2s->hub.acking);
+    list_init(&c2s->hub.peers);
     c2s->hub.ack_timer.fire = on_ack_timer;
     c2s->hub.retry_timer.fire = on_retry;
 }
@@ -622,5 +631,7 @@ void uplink_free(struct c2s *c2s)
 {
     ring_timer_clear(c2s->ring, &c2s->hub.ack_timer);
     ring_timer_clear(c2s->ring, &c2s->hub.retry_timer);
+    LIST_EACH (it, &c2s->hub.peers)
+        acks_free(LIST_ENTRY(it, struct acks, peers));
     idmap_free(&c2s->hub.sessions);
 }

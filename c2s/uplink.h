@@ -37,6 +37,7 @@ struct uplink_hub {
     struct idmap sessions; /* sid → struct conn */
     struct list waiting;
     struct list acking; /* peers with ACKED pairs to tell */
+    struct list peers;  /* all that ever had some */
     struct timer ack_timer;
     struct timer retry_timer;
     uint64_t unknown_second; /* limits CLOSED for unknown sessions … */

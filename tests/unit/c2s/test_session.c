@@ -425,6 +425,24 @@ static void test_sm_asks_for_what_must_be_confirmed(void **state)
     world("ended 0\n");
 }
 
+/* A client that answers without having counted all must not be asked in a circle. */
+static void test_sm_does_not_ask_in_a_circle(void **state)
+{
+    (void)state;
+    log_in_and_bind();
+    enable();
+    session_deliver(&session, 1, SPAN("<message/>"), (struct span){0}, true);
+    session_deliver(&session, 2, SPAN("<message/>"), (struct span){0}, true);
+    session_turn_end(&session);
+    buf_clear(&session.out);
+    client("<a " SM " h='1'/>");
+    session_turn_end(&session);
+    reads("");
+    session_deliver(&session, 3, SPAN("<message/>"), (struct span){0}, true);
+    session_turn_end(&session);
+    reads("<message/><r " SM "/>");
+}
+
 static void test_sm_too_high_names_the_numbers(void **state)
 {
     (void)state;
@@ -540,6 +558,7 @@ int main(void)
         TLS(test_registration_is_off),
         TLS(test_sm_counts_what_is_handled),
         TLS(test_sm_asks_for_what_must_be_confirmed),
+        TLS(test_sm_does_not_ask_in_a_circle),
         TLS(test_sm_too_high_names_the_numbers),
         TLS(test_sm_counters_wrap),
         TLS(test_sm_resume_without_a_number_takes_the_first_delivery),
