@@ -177,8 +177,10 @@ class Cluster:
         next_s = 3600.0
         for p in self.processes:
             if p.has_died():
-                words = p.last_words()
-                say(f"{p.spec.name} {p.reap()}; starting it again" + (f"; its last lines:\n{words}" if words else ""))
+                how, words = p.reap(), p.last_words()
+                # Who was killed from outside has nothing to say about it.
+                told = f"; its last lines:\n{words}" if words and "SIGKILL" not in how else ""
+                say(f"{p.spec.name} {how}; starting it again{told}")
                 if not self.was_ready and p.deaths >= DEATHS_MAX:
                     raise Refused(f"{p.spec.name} does not stay alive; its last lines ({p.log_file}):\n{words}")
             if p.start_at is not None:
