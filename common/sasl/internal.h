@@ -23,6 +23,10 @@ void digest_hmac(enum digest d, struct span key, struct span text, uint8_t *out)
 /* SaltedPassword, RFC 5802 §2.2 Hi(). */
 void digest_stretch(enum digest d, struct span password, struct span salt, uint32_t iterations, uint8_t *out);
 
+/* lanes.c: the same for n passwords with salts of their own, side by side. */
+void digest_stretch_many(enum digest d, unsigned n, const struct span *passwords, const uint8_t (*salts)[16],
+                         uint32_t iterations, uint8_t (*out)[DIGEST_MAX_BYTES]);
+
 /* StoredKey and ServerKey of a SaltedPassword, RFC 5802 §3. */
 void digest_keys(enum digest d, const uint8_t *salted, uint8_t *stored, uint8_t *server);
 

@@ -58,8 +58,12 @@ static int account_write(struct ctl *c, bool create)
     struct account_call call = {.ctx = &w};
     int code = CTL_USAGE;
     bool replace = create && ctl_flag(c, "--replace");
-    if (ctl_password(c, &password) && account_begin(c, !create, &jid, &code)) {
-        if (!sasl_keys_derive(buf_span(&password), SASL_ITERATIONS_DEFAULT, &keys)) {
+    struct ctl_password given;
+    ctl_password_options(c, &given);
+    if (account_begin(c, !create, &jid, &code)) {
+        if (!ctl_password_get(c, &given, &password)) {
+            code = CTL_USAGE;
+        } else if (!sasl_keys_derive(buf_span(&password), SASL_ITERATIONS_DEFAULT, &keys)) {
             code = ctl_fail(c, CTL_REFUSED, "the password holds characters that SASL does not allow");
         } else if (create) {
             account_create(c->redis, buf_span(&jid), &keys, replace, &call, on_account);
@@ -70,6 +74,8 @@ static int account_write(struct ctl *c, bool create)
         }
         explicit_bzero(&keys, sizeof(keys));
     }
+    if (password.n > 0)
+        explicit_bzero(password.p, password.n);
     buf_free(&jid);
     buf_free(&password);
     return code;

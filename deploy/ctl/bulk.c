@@ -2,7 +2,8 @@
  * each), so
  *   1. the file is read and every JID prepared;
  *   2. Redis is asked which accounts exist already (in deep pipelines); those cost no derivation;
- *   3. one worker process per core derives every n-th of the rest and writes the keys into a pipe;
+ *   3. one worker process per core derives its share of the rest, sixteen side by side, and writes the keys
+ * into a pipe;
  *   4. what comes out of the pipes is written to Redis as it comes. */
 #include <errno.h>
 #include <poll.h>
@@ -19,7 +20,7 @@
 #include "common/ring/ring.h"
 #include "deploy/ctl/ctl.h"
 
-enum { WORKERS_MAX = 64, DEPTH_MAX = 1000 };
+enum { WORKERS_MAX = 64, DEPTH_MAX = 1000, BATCH = 16 };
 
 enum entry_state { ENTRY_NEW, ENTRY_EXISTS, ENTRY_WRONG, ENTRY_CREATED };
 
@@ -179,14 +180,27 @@ static void existing_find(struct bulk *b)
 static void worker_run(const struct bulk *b, unsigned self, int out, uint32_t iterations)
 {
     size_t at = 0;
-    for (size_t i = 0; i < b->count; i++) {
-        const struct entry *e = &b->entries[i];
-        if (e->state != ENTRY_NEW || at++ % b->workers != self)
+    unsigned n = 0;
+    struct span passwords[BATCH];
+    struct derived d[BATCH];
+    struct sasl_keys keys[BATCH];
+    bool good[BATCH];
+    for (size_t i = 0; i <= b->count; i++) {
+        const struct entry *e = i < b->count ? &b->entries[i] : NULL;
+        if (e != NULL && e->state == ENTRY_NEW && at++ / BATCH % b->workers == self) {
+            d[n].index = (uint32_t)i;
+            passwords[n++] = span_of(e->password);
+        }
+        if (n < BATCH && e != NULL)
             continue;
-        struct derived d = {.index = (uint32_t)i};
-        d.good = sasl_keys_derive(span_of(e->password), iterations, &d.keys);
-        if (write(out, &d, sizeof(d)) != sizeof(d))
-            _exit(1);
+        sasl_keys_derive_many(passwords, n, iterations, keys, good);
+        for (unsigned k = 0; k < n; k++) {
+            d[k].good = good[k];
+            d[k].keys = keys[k];
+            if (write(out, &d[k], sizeof(d[k])) != sizeof(d[k]))
+                _exit(1);
+        }
+        n = 0;
     }
     _exit(0);
 }
@@ -196,7 +210,7 @@ static bool workers_start(struct bulk *b, uint32_t iterations)
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     size_t work = b->count - b->existed - b->wrong;
     unsigned wanted = (unsigned)MIN(MAX(cores, 1), WORKERS_MAX);
-    b->workers = (unsigned)MIN((size_t)wanted, MAX(work / 8, (size_t)1));
+    b->workers = (unsigned)MIN((size_t)wanted, MAX(work / BATCH, (size_t)1));
     pid_t parent = getpid();
     fflush(stdout);
     for (unsigned i = 0; i < b->workers; i++) {

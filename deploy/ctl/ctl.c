@@ -297,14 +297,18 @@ static bool password_ask(const char *prompt, struct buf *out)
     return good;
 }
 
-bool ctl_password(struct ctl *c, struct buf *password)
+void ctl_password_options(struct ctl *c, struct ctl_password *p)
 {
-    const char *given = NULL;
-    bool from_stdin = ctl_flag(c, "--password-stdin");
-    if (ctl_value(c, "--password", &given)) {
-        if (given != NULL)
-            buf_add_str(password, given);
-    } else if (from_stdin) {
+    p->from_stdin = ctl_flag(c, "--password-stdin");
+    p->is_given = ctl_value(c, "--password", &p->given);
+}
+
+bool ctl_password_get(struct ctl *c, const struct ctl_password *p, struct buf *password)
+{
+    if (p->is_given) {
+        if (p->given != NULL)
+            buf_add_str(password, p->given);
+    } else if (p->from_stdin) {
         line_read(stdin, password);
     } else if (isatty(STDIN_FILENO)) {
         struct buf again = {0};

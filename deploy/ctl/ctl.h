@@ -68,8 +68,14 @@ bool ctl_user_jid(const struct ctl *c, const char *text, bool any_domain, struct
 bool ctl_ask(struct ctl *c, struct span key, unsigned argc, const struct span *argv, redis_fn *take,
              void *ctx);
 
-/* A password from --password, --password-stdin or the terminal (asked twice), appended to *password. */
-bool ctl_password(struct ctl *c, struct buf *password);
+/* A password from --password, --password-stdin or the terminal (asked twice): first the options are taken,
+ * then the password is appended to *password (false, said, when there is none). */
+struct ctl_password {
+    const char *given;
+    bool is_given, from_stdin;
+};
+void ctl_password_options(struct ctl *c, struct ctl_password *p);
+bool ctl_password_get(struct ctl *c, const struct ctl_password *p, struct buf *password);
 
 /* ---- the verbs */
 
