@@ -135,6 +135,7 @@ static enum verdict on_sent(struct task *t, enum wake wake)
         change.send_unavailable |= type == STANZA_UNSUBSCRIBED;
     }
     struct change_note *note = write_change(t, contact, bare, change);
+    contact = contacts_find(u, bare); /* it may be a new one, or gone */
     if (t->again && note->push.p == NULL && contact != NULL && contact->in_roster) {
         struct buf push = {0};
         contacts_add_push(&push, u, contact);

@@ -34,7 +34,7 @@ struct rig {
     uint64_t now_ms;
     uint64_t wall_ms;
     uint64_t random;
-    bool no_done; /* the gateway keeps its DONEs to itself */
+    bool dead; /* nobody hears the core */
     struct buf dones;
 };
 
@@ -65,7 +65,7 @@ static bool rig_send(void *ctx, const char *node, const struct wire_frame *f)
     struct span list = f->kind == WIRE_DELIVER ? f->targets : f->pairs;
     struct wire_target target;
     uint64_t sid, n;
-    if (strcmp(node, "c2s") != 0)
+    if (strcmp(node, "c2s") != 0 || rig.dead)
         return true;
     if (f->kind == WIRE_DELIVER) {
         while (wire_target_next(&list, &target)) {
@@ -98,6 +98,8 @@ static bool rig_send_bytes(void *ctx, const char *node, struct span encoded)
     (void)ctx;
     struct wire_frame f;
     struct wire_target target;
+    if (rig.dead)
+        return true;
     assert_string_equal(node, "s2s");
     assert_true(wire_decode(encoded, &f));
     assert_int_equal(f.kind, WIRE_ROUTE);
@@ -106,8 +108,6 @@ static bool rig_send_bytes(void *ctx, const char *node, struct span encoded)
         rig_box_add(RIG_GATEWAY, f.stanza.raw, (struct span){NULL, 0});
     while (list.p != NULL && wire_target_next(&list, &target))
         rig_box_add(RIG_GATEWAY, f.stanza.raw, target.to);
-    if (rig.no_done)
-        return true;
     struct buf pairs = {0}, frame = {0};
     wire_pair_add(&pairs, f.token, WIRE_DONE_TAKEN);
     struct wire_frame done = {.kind = WIRE_DONE, .pairs = buf_span(&pairs)};
@@ -212,12 +212,26 @@ static void rig_core(void)
     core_epoch(rig.core, ++epoch, rig.now_ms);
 }
 
-/* The router dies without a word and another incarnation starts. */
+/* The router dies without a word and another incarnation starts. The first `done` calls to the store take
+ * effect before. (The dead one is taken apart in order, but nobody hears or stores anything of it.) */
+RIG void rig_crash_after(size_t done)
+{
+    rig.dead = true;
+    core_lease(rig.core, false, rig.now_ms);
+    store_mem_set_weather(rig.store, STORE_MEM_MUTE);
+    store_mem_run_view(rig.store, done);
+    store_mem_set_weather(rig.store, STORE_MEM_AWAY);
+    store_mem_run_view(rig.store, SIZE_MAX);
+    core_free(rig.core);
+    buf_clear(&rig.dones);
+    store_mem_set_weather(rig.store, STORE_MEM_FAIR);
+    rig.dead = false;
+    rig_core();
+}
+
 RIG void rig_crash(void)
 {
-    store_mem_drop(rig.store, SIZE_MAX);
-    core_free(rig.core);
-    rig_core();
+    rig_crash_after(SIZE_MAX);
 }
 
 /* A core for the domain "a" with these accounts (NULL-terminated). */
