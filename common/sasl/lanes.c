@@ -130,7 +130,7 @@ COMPRESS_SHA2(compress_sha512, u64x, 80, k512, ROR6, 14, 18, 41, 28, 34, 39, 19,
         vec inner[words], outer[words], u[words], w[16];                                       \
         for (int i = 0; i < (words); i++) {                                                    \
             inner[i] = (vec){0} + (init)[i];                                                   \
-            outer[i] = inner[i];                                                               \
+            outer[i] = u[i] = inner[i];                                                        \
         }                                                                                      \
         for (int i = 0; i < 16; i++)                                                           \
             w[i] = keys[i] ^ (word)0x3636363636363636u;                                        \
