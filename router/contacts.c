@@ -258,6 +258,34 @@ void contacts_remove(struct user *u, struct contact *contact)
     contact_free(contact);
 }
 
+struct span contacts_remember(struct user *u, struct span bare, struct arena *arena)
+{
+    const struct contact *contact = contacts_find(u, bare);
+    if (contact == NULL)
+        return (struct span){NULL, 0};
+    struct buf record = {0};
+    contacts_write(&record, contact);
+    struct span kept = arena_dup(arena, buf_span(&record));
+    buf_free(&record);
+    return kept;
+}
+
+void contacts_restore(struct user *u, struct span bare, struct span record)
+{
+    struct contact *contact = contacts_find(u, bare);
+    if (contact != NULL) {
+        map_del(&u->contacts, bare);
+        contact_free(contact);
+    }
+    if (record.p == NULL)
+        return;
+    struct contact old;
+    CHECK(contacts_parse(record, &old));
+    contact = contacts_get(u, bare);
+    old.jid = contact->jid; /* the map's key stays */
+    *contact = old;
+}
+
 /* ---- XML ---- */
 
 void contacts_add_item(struct buf *out, const struct contact *contact)

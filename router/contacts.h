@@ -3,6 +3,7 @@
 #ifndef JACKDAW_ROUTER_CONTACTS_H
 #define JACKDAW_ROUTER_CONTACTS_H
 
+#include "common/base/arena.h"
 #include "router/user.h"
 
 /* Subscription bits. The nine states of appendix A are combinations of them. */
@@ -56,6 +57,11 @@ void contacts_remove(struct user *u, struct contact *contact);
 
 /* Writes a contact whose change does not show in the roster (a pending request): the version stays. */
 void contacts_save_hidden(struct user *u, struct contact *contact);
+
+/* For a change that the store may refuse (STORE_FULL): the contact's record as it is now, in the arena (p
+ * NULL = there is none); and back to it, in memory only. Pointers to the contact are void after. */
+struct span contacts_remember(struct user *u, struct span bare, struct arena *arena);
+void contacts_restore(struct user *u, struct span bare, struct span record);
 
 /* Appends <item jid=… subscription=… …/> as in a roster result or push (§2.1.2). */
 void contacts_add_item(struct buf *out, const struct contact *contact);

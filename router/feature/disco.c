@@ -87,8 +87,7 @@ static enum verdict on_account_items(struct task *t, enum wake wake)
         return refuse(t, sees ? STANZA_E_ITEM_NOT_FOUND : STANZA_E_SERVICE_UNAVAILABLE);
     struct buf out = {0};
     buf_add_lit(&out, "<query xmlns='" NS_DISCO_ITEMS "'>");
-    LIST_EACH(it, &u->sessions)
-    {
+    LIST_EACH (it, &u->sessions) {
         const struct session *s = LIST_ENTRY(it, struct session, of_user);
         if (!sees || !s->available)
             continue;

@@ -79,8 +79,7 @@ static void probe_contacts(struct user *u)
 /* The presence of the user's other sessions, for one that has just come. */
 static void tell_own_others(struct user *u, struct session *s)
 {
-    LIST_EACH(it, &u->sessions)
-    {
+    LIST_EACH (it, &u->sessions) {
         struct session *other = LIST_ENTRY(it, struct session, of_user);
         struct buf raw = {0};
         if (other != s && other->available && other->presence != NULL &&
@@ -283,8 +282,7 @@ static void answer_stranger(struct task *t)
     struct user *u = t->user;
     struct span prober = jid_full(&t->stanza.from);
     bool answered = false;
-    LIST_EACH(it, &u->sessions)
-    {
+    LIST_EACH (it, &u->sessions) {
         struct session *s = LIST_ENTRY(it, struct session, of_user);
         bool meant = t->stanza.to.resource_n == 0 || span_is(jid_resource(&t->stanza.to), s->resource);
         if (!meant || !got_directed(s, &t->stanza.from))
@@ -328,8 +326,7 @@ static void answer_unavailable(struct task *t)
 
 static bool any_available(const struct user *u)
 {
-    LIST_EACH(it, &u->sessions)
-    {
+    LIST_EACH (it, &u->sessions) {
         if (LIST_ENTRY(it, struct session, of_user)->available)
             return true;
     }
@@ -374,8 +371,8 @@ static enum verdict on_received(struct task *t, enum wake wake)
     if (type == STANZA_PROBE)
         return on_probe(t);
     if (type == STANZA_UNAVAILABLE || type == STANZA_ERROR)
-        LIST_EACH(it, &u->sessions)
-    forget_directed(LIST_ENTRY(it, struct session, of_user), jid_full(&t->stanza.from));
+        LIST_EACH (it, &u->sessions)
+            forget_directed(LIST_ENTRY(it, struct session, of_user), jid_full(&t->stanza.from));
     if (type != STANZA_NONE && type != STANZA_UNAVAILABLE)
         return PASS;
     if (!u->exists)

@@ -99,8 +99,9 @@ static void end_account(struct task *t)
         session_send(s, buf_span(&result), (struct span){NULL, 0}, NULL);
     buf_free(&result);
     feature_event(EV_USER_DELETED, u, NULL);
-    LIST_EACH(it, &u->sessions)
-    session_kill(LIST_ENTRY(it, struct session, of_user), STREAM_E_NOT_AUTHORIZED, "the account was removed");
+    LIST_EACH (it, &u->sessions)
+        session_kill(LIST_ENTRY(it, struct session, of_user), STREAM_E_NOT_AUTHORIZED,
+                     "the account was removed");
 }
 
 static enum verdict finish(struct task *t)

@@ -14,7 +14,8 @@
 struct set_note {
     struct commit_note commit;
     struct span push;      /* raw, in the arena */
-    struct span contact;   /* removed: the bare JID */
+    struct span contact;   /* the bare JID */
+    struct span before;    /* its record before the change */
     uint8_t removed_state; /* removed: what subscriptions there were */
     bool removed;
 };
@@ -91,6 +92,14 @@ static struct span keep_push(struct task *t, const struct contact *contact, stru
     return kept;
 }
 
+static struct set_note *begin_set(struct task *t, struct span bare)
+{
+    struct set_note *note = commit_note(t, sizeof *note);
+    note->contact = arena_dup(task_arena(t), bare);
+    note->before = contacts_remember(t->user, bare, task_arena(t));
+    return note;
+}
+
 static enum verdict change_item(struct task *t, const struct xml_node *item, struct span bare)
 {
     struct user *u = t->user;
@@ -105,12 +114,12 @@ static enum verdict change_item(struct task *t, const struct xml_node *item, str
     if ((contact == NULL || !contact->in_roster) &&
         contacts_roster_count(u) >= (uint64_t)u->core->conf->limits_roster_items)
         return refuse(t, STANZA_E_RESOURCE_CONSTRAINT, "the roster is full");
+    struct set_note *note = begin_set(t, bare);
     contact = contacts_get(u, bare);
     contact->in_roster = true;
     contacts_set_name(contact, name);
     contacts_set_groups(contact, groups, group_count);
     contacts_save(u, contact);
-    struct set_note *note = commit_note(t, sizeof *note);
     note->push = keep_push(t, contact, bare);
     return PASS;
 }
@@ -122,10 +131,9 @@ static enum verdict remove_item(struct task *t, struct span bare)
     /* Sent again after a router died: it may have removed the item and told nobody. */
     if (!known && !t->again)
         return refuse(t, STANZA_E_ITEM_NOT_FOUND, NULL);
-    struct set_note *note = commit_note(t, sizeof *note);
+    struct set_note *note = begin_set(t, bare);
     note->removed = true;
     note->removed_state = known ? contact->state : CONTACT_TO | CONTACT_FROM;
-    note->contact = arena_dup(task_arena(t), bare);
     if (known)
         contacts_remove(t->user, contact);
     note->push = keep_push(t, NULL, bare);
@@ -150,8 +158,10 @@ static enum verdict tell(struct task *t)
     const struct set_note *note = t->reply;
     if (note->commit.result == STORE_FENCED)
         return commit_lost(t);
-    if (note->commit.result != STORE_OK)
+    if (note->commit.result != STORE_OK) {
+        contacts_restore(t->user, note->contact, note->before);
         return refuse(t, STANZA_E_RESOURCE_CONSTRAINT, "the server cannot store it now");
+    }
     deliver_to_interested(t->user, note->push);
     if (note->removed)
         end_subscriptions(t, note);

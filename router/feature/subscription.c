@@ -18,7 +18,8 @@
 struct change_note {
     struct commit_note commit;
     struct contact_change change;
-    struct span push; /* raw, in the arena; p NULL = none */
+    struct span before; /* the contact's record before the change */
+    struct span push;   /* raw, in the arena; p NULL = none */
 };
 
 static bool is_subscription(enum stanza_type type)
@@ -49,6 +50,7 @@ static struct change_note *write_change(struct task *t, struct contact *contact,
     struct change_note *note = commit_note(t, sizeof *note);
     uint8_t before = contact != NULL ? contact->state : 0;
     note->change = change;
+    note->before = contacts_remember(u, bare, task_arena(t));
     if (change.state == before && !change.push)
         return note;
     if (contact == NULL)
@@ -92,9 +94,11 @@ static enum verdict tell_sent(struct task *t)
     struct user *u = t->user;
     if (note->commit.result == STORE_FENCED)
         return commit_lost(t);
-    if (note->commit.result != STORE_OK)
-        return refuse(t, STANZA_E_RESOURCE_CONSTRAINT, "the server cannot store it now");
     struct span contact = jid_bare(&t->stanza.to);
+    if (note->commit.result != STORE_OK) {
+        contacts_restore(u, contact, note->before);
+        return refuse(t, STANZA_E_RESOURCE_CONSTRAINT, "the server cannot store it now");
+    }
     if (note->change.send_unavailable) /* §3.2.2: while the contact still sees us */
         presence_route_unavailable(u, contact, &t->origin);
     if (note->change.route) {
@@ -164,8 +168,7 @@ static bool received_before(enum stanza_type type, uint8_t state)
 /* A stanza that has its own `to`, so none is added (as deliver_to_interested does for pushes). */
 static void deliver_whole(struct user *u, struct span raw)
 {
-    LIST_EACH(it, &u->sessions)
-    {
+    LIST_EACH (it, &u->sessions) {
         struct session *s = LIST_ENTRY(it, struct session, of_user);
         if (s->interested)
             deliver_to_session(s, raw);
@@ -178,9 +181,11 @@ static enum verdict tell_received(struct task *t)
     struct user *u = t->user;
     if (note->commit.result == STORE_FENCED)
         return commit_lost(t);
-    if (note->commit.result != STORE_OK)
-        return refuse(t, STANZA_E_RESOURCE_CONSTRAINT, NULL);
     struct span contact = jid_bare(&t->stanza.from), own = span_of(u->bare);
+    if (note->commit.result != STORE_OK) {
+        contacts_restore(u, contact, note->before);
+        return refuse(t, STANZA_E_RESOURCE_CONSTRAINT, NULL);
+    }
     /* The stanza before the push (§3.1.6, §3.2.3, §3.3.3). */
     if (note->change.route && t->stanza.type == STANZA_SUBSCRIBE)
         deliver_to_available(u, t->stanza.raw, (struct span){NULL, 0});
@@ -256,8 +261,7 @@ static void deliver_requests(struct user *u, struct session *s)
 
 static bool is_first_available(const struct user *u, const struct session *s)
 {
-    LIST_EACH(it, &u->sessions)
-    {
+    LIST_EACH (it, &u->sessions) {
         const struct session *other = LIST_ENTRY(it, struct session, of_user);
         if (other != s && other->available)
             return false;

@@ -150,12 +150,42 @@ static void remove_ends_subscriptions(void **state)
     rig_silent(1);
 }
 
+/* What the store refuses has not happened, also in memory. */
+static void full_store(void **state)
+{
+    (void)state;
+    rig_says(
+        1, "<iq id='s' type='set'><query xmlns='jabber:iq:roster'><item jid='x@b' name='old'/></query></iq>");
+    rig_says(1, GET);
+    rig_skip(1);
+    store_mem_set_full(rig.world, true);
+    rig_says(
+        1, "<iq id='s' type='set'><query xmlns='jabber:iq:roster'><item jid='x@b' name='new'/></query></iq>");
+    rig_want(1, "<iq*type='error'*<resource-constraint*");
+    rig_says(1, "<iq id='s' type='set'><query xmlns='jabber:iq:roster'><item jid='y@b'/></query></iq>");
+    rig_want(1, "<iq*type='error'*<resource-constraint*");
+    rig_says(1, "<iq id='s' type='set'><query xmlns='jabber:iq:roster'><item jid='x@b' "
+                "subscription='remove'/></query></iq>");
+    rig_want(1, "<iq*type='error'*<resource-constraint*");
+    rig_says(1, "<presence to='x@b' type='subscribe'/>");
+    rig_want(1, "<presence*type='error'*<resource-constraint*");
+    rig_remote("<presence from='x@b' to='juliet@a' type='subscribe' id='in'/>", 0);
+    rig_want(RIG_GATEWAY, "<presence*to='x@b'*type='error'*<resource-constraint*");
+    rig_silent(RIG_GATEWAY);
+    rig_silent(1);
+    store_mem_set_full(rig.world, false);
+    rig_says(1, GET);
+    rig_want(1, "<iq*type='result'*><item jid='x@b' name='old' subscription='none'/></query></iq>");
+    assert_int_equal(rig.handled[1], rig.next_n[1]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(get_and_set, setup, teardown),
         cmocka_unit_test_setup_teardown(versions, setup, teardown),
         cmocka_unit_test_setup_teardown(refusals, setup, teardown),
+        cmocka_unit_test_setup_teardown(full_store, setup, teardown),
         cmocka_unit_test_setup_teardown(remove_ends_subscriptions, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
