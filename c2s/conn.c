@@ -310,7 +310,7 @@ static bool conn_admit(struct conn *c, const struct sockaddr_storage *address)
 /* The PROXY header; true when bytes of the stream may follow in held. */
 static void conn_proxy(struct conn *c, struct span in)
 {
-    struct proxy_header header;
+    struct proxy_header header = {0};
     buf_add_span(&c->held, in);
     enum proxy_status status = proxy_parse(buf_span(&c->held), &header);
     if (status == PROXY_MORE && c->held.n < PROXY_MAX_BYTES)

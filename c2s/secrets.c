@@ -31,11 +31,12 @@ bool secrets_rotate(struct span old, uint64_t wall_ms, struct buf *out)
         return false;
     for (unsigned i = 0; i < 8; i++)
         buf_add_char(out, (char)(wall_ms >> (56 - 8 * i)));
-    unsigned fresh = whole ? 1 : SECRETS_TICKET_KEYS;
-    random_bytes(buf_reserve(out, fresh * TLS_TICKET_KEY_BYTES), fresh * TLS_TICKET_KEY_BYTES);
-    out->n += fresh * TLS_TICKET_KEY_BYTES;
+    const size_t key_n = TLS_TICKET_KEY_BYTES, keys_n = SECRETS_TICKET_KEYS * key_n;
+    size_t fresh_n = whole ? key_n : keys_n;
+    random_bytes(buf_reserve(out, fresh_n), fresh_n);
+    out->n += fresh_n;
     if (whole)
-        buf_add(out, old.p + 8, (SECRETS_TICKET_KEYS - 1) * TLS_TICKET_KEY_BYTES);
+        buf_add(out, old.p + 8, keys_n - key_n);
     return true;
 }
 
