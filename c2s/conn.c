@@ -287,7 +287,7 @@ static bool conn_admit(struct conn *c, const struct sockaddr_storage *address)
         const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)address;
         memcpy(c->key, &in6->sin6_addr, sizeof(c->key));
         c->port = ntohs(in6->sin6_port);
-    } else {
+    } else if (address->ss_family == AF_INET) {
         c->port = ntohs(((const struct sockaddr_in *)address)->sin_port);
     }
     switch (limits_enter(&c2s->limits, address, ring_now_ms(c2s->ring), &c->address)) {
@@ -666,7 +666,10 @@ void conn_accept(struct c2s *c2s, int fd, bool tls)
 {
     struct sockaddr_storage address = {0};
     socklen_t n = sizeof(address);
-    getpeername(fd, (struct sockaddr *)&address, &n);
+    if (getpeername(fd, (struct sockaddr *)&address, &n) != 0) {
+        close(fd); /* gone already */
+        return;
+    }
     tune(fd);
     struct conn *c = xcalloc(1, sizeof(*c));
     c->c2s = c2s;

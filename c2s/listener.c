@@ -72,10 +72,10 @@ bool listeners_open(struct c2s *c2s)
         all &= listener_open(c2s, c2s->conf->c2s_listen.items[i], false);
     for (unsigned i = 0; i < c2s->conf->c2s_listen_tls.count; i++) {
         if (c2s->tls == NULL)
-            log_error("c2s",
-                      "not listening on %s: direct TLS needs a certificate; put default.crt and default.key "
-                      "into tls.directory (%s)",
-                      c2s->conf->c2s_listen_tls.items[i], c2s->conf->tls_directory);
+            log_warn("c2s",
+                     "not listening on %s: direct TLS needs a certificate; put default.crt and default.key "
+                     "into tls.directory (%s)",
+                     c2s->conf->c2s_listen_tls.items[i], c2s->conf->tls_directory);
         else
             all &= listener_open(c2s, c2s->conf->c2s_listen_tls.items[i], true);
     }

@@ -98,6 +98,7 @@ static void tell_question(struct conn *c)
     f.name = span_of(c->up.resource);
     f.num = c->up.asked == WIRE_RESUME ? c->session.out_acked_h : 0;
     f.flags = c->up.asked_once ? WIRE_AGAIN : 0;
+    f.token = c->up.tries;
     c->up.asked_once = true;
     hub_send(c->up.peer, &f);
 }
@@ -109,6 +110,8 @@ static void tell_sync(struct conn *c)
     f.from = span_make(s->jid, s->jid_n);
     f.n = s->in_handled;
     f.num = s->out_n;
+    f.token = c->up.tries;
+    c->up.syncing = true;
     f.flags = (uint16_t)((s->sm ? WIRE_SM : 0) | (c->flow ? WIRE_HELD : 0));
     hub_send(c->up.peer, &f);
     if (s->out_acked > 0)
@@ -150,6 +153,9 @@ static bool attach(struct conn *c)
             wait_begin(c);
             return false;
         }
+        u->tries++;
+        u->tried_n = c->session.in_n;
+        u->syncing = false;
         if (u->asked != WIRE_NONE)
             tell_question(c);
         else if (u->known)
@@ -461,8 +467,11 @@ static void on_kill(struct conn *c, const struct wire_frame *f)
 
 static void on_not_mine(struct conn *c, const struct wire_frame *f)
 {
-    (void)f;
     stat_add(&metric_not_mine, 1);
+    /* An answer to what was said at an earlier attachment says nothing about this one. */
+    bool question = f->num == WIRE_SYNC || f->num == WIRE_OPEN || f->num == WIRE_RESUME;
+    if (question ? f->token != c->up.tries : f->n <= c->up.tried_n)
+        return;
     detach(c);
     wait_begin(c); /* the timer tries again, or the new epoch does */
 }
@@ -503,6 +512,10 @@ static void on_session_frame(struct conn *c, const struct wire_frame *f)
     case WIRE_NOT_MINE:
         on_not_mine(c, f);
         break;
+    case WIRE_SYNCED:
+        if (f->token == c->up.tries)
+            c->up.syncing = false;
+        break;
     default:
         break;
     }
@@ -534,8 +547,8 @@ static void on_deliver(struct c2s *c2s, struct bus_peer *from, const struct wire
         struct conn *c = idmap_get(&c2s->hub.sessions, target.sid);
         if (c == NULL)
             tell_unknown(c2s, from, f->slot, target.sid);
-        else if (c->up.peer != from || c->session.state == SESSION_ENDED)
-            continue; /* an owner of yesterday; or CLOSED is on its way */
+        else if (c->up.peer != from || c->up.syncing || c->session.state == SESSION_ENDED)
+            continue; /* an owner of yesterday; sent again behind SYNCED; or CLOSED is on its way */
         else if (session_deliver(&c->session, target.n, f->raw, target.to, (f->flags & WIRE_CONFIRM) != 0))
             stat_add(&metric_delivered, 1);
         else {

@@ -26,6 +26,9 @@ struct uplink {
     uint8_t asked;     /* enum wire_kind of the question that is open: OPEN or RESUME */
     bool known;        /* OPENED or RESUMED: the router has the session */
     bool asked_once;   /* the question went out before */
+    bool syncing;      /* SYNC is out and SYNCED has not come: deliveries do not count */
+    uint32_t tries;    /* attachments so far: the token of what is said at each */
+    uint64_t tried_n;  /* the highest inbound number at the last one */
     bool close_wanted; /* CLOSED is to be told … */
     bool close_told;   /* … and was, to `peer` */
     uint8_t close_how;
