@@ -11,6 +11,7 @@
 
 struct store_world;
 
+/* An empty world; the caller frees it. */
 struct store_world *store_world_new(void);
 
 /* Frees the world and its views; calls under way are forgotten. NULL is allowed. */

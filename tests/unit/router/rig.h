@@ -34,7 +34,8 @@ struct rig {
     uint64_t now_ms;
     uint64_t wall_ms;
     uint64_t random;
-    bool dead; /* nobody hears the core */
+    unsigned done[2]; /* DONEs to the other server's gateway: taken, to be sent again */
+    bool dead;        /* nobody hears the core */
     struct buf dones;
 };
 
@@ -65,7 +66,12 @@ static bool rig_send(void *ctx, const char *node, const struct wire_frame *f)
     struct span list = f->kind == WIRE_DELIVER ? f->targets : f->pairs;
     struct wire_target target;
     uint64_t sid, n;
-    if (strcmp(node, "c2s") != 0 || rig.dead)
+    if (rig.dead)
+        return true;
+    if (f->kind == WIRE_DONE && strcmp(node, "s2s") == 0)
+        while (wire_pair_next(&list, &sid, &n))
+            rig.done[n == WIRE_DONE_RETRY]++;
+    if (strcmp(node, "c2s") != 0)
         return true;
     if (f->kind == WIRE_DELIVER) {
         while (wire_target_next(&list, &target)) {
@@ -227,6 +233,22 @@ RIG void rig_crash_after(size_t done)
     store_mem_set_weather(rig.store, STORE_MEM_FAIR);
     rig.dead = false;
     rig_core();
+}
+
+RIG void rig_ignore_claim(void *ctx, enum store_result result, const struct store_user *loaded)
+{
+    (void)ctx;
+    (void)loaded;
+    assert_int_equal(result, STORE_OK);
+}
+
+/* Another router claims a user with a newer epoch; this one does not know yet. */
+RIG void rig_steal(const char *bare)
+{
+    struct store *other = store_mem_new(rig.world);
+    struct store_claim claim = {1000, 1, SPAN("other")};
+    other->face->claim(other, span_of(bare), &claim, rig_ignore_claim, NULL);
+    store_mem_run_view(other, SIZE_MAX);
 }
 
 RIG void rig_crash(void)

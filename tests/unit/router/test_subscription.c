@@ -145,6 +145,24 @@ static void again(void **state)
     rig_want(1, "<presence from='x@b'*type='subscribed'/>");
 }
 
+/* Another router has the user: nothing is told, and the sender tries again there. */
+static void fenced(void **state)
+{
+    (void)state;
+    rig_remote("<presence from='y@b' to='juliet@a' type='subscribe'/>", 0);
+    rig_want(1, "<presence from='y@b'*");
+    rig_remote("<presence from='y@b' to='juliet@a' type='probe'/>", 0);
+    rig_skip(RIG_GATEWAY);
+    assert_int_equal(rig.done[0], 2);
+    rig_steal("juliet@a");
+    rig_remote("<presence from='x@b' to='juliet@a' type='subscribe'/>", 0);
+    assert_int_equal(rig.done[1], 1);
+    assert_int_equal(rig.done[0], 2);
+    rig_silent(1);
+    rig_silent(RIG_GATEWAY);
+    assert_int_equal(rig.killed[1], 0); /* the session lives, elsewhere */
+}
+
 static void odd(void **state)
 {
     (void)state;
@@ -171,6 +189,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(request_while_offline, setup, teardown),
         cmocka_unit_test_setup_teardown(pre_approval, setup, teardown),
         cmocka_unit_test_setup_teardown(again, setup, teardown),
+        cmocka_unit_test_setup_teardown(fenced, setup, teardown),
         cmocka_unit_test_setup_teardown(odd, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
