@@ -380,8 +380,11 @@ static void test_new_owner_gets_sync_and_everything_again(void **state)
            "again\n");
     deliver(0, conn->session.sid, 2); /* the old owner has nothing to say any more … */
     assert_int_equal(conn->session.out_n, 1);
+    deliver(1, conn->session.sid, 2); /* … nor has the new one before it knows what we have … */
+    assert_int_equal(conn->session.out_n, 1);
+    router_says(1, (struct wire_frame){.kind = WIRE_SYNCED, .token = conn->up.tries}, conn);
     deliver(1, conn->session.sid, 2);
-    deliver(1, conn->session.sid, 2); /* … and the new one not twice */
+    deliver(1, conn->session.sid, 2); /* … and not twice */
     assert_int_equal(conn->session.out_n, 2);
     handled(0, conn, 2); /* but what was safe is safe */
     assert_int_equal(conn->up.count, 1);
