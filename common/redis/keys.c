@@ -126,3 +126,11 @@ void key_account_pattern(struct buf *out, struct span domain)
     }
     buf_add_lit(out, "}:account");
 }
+
+struct span key_component(struct buf *store, struct span domain)
+{
+    buf_clear(store);
+    buf_add_lit(store, "jd:{cluster}:component:");
+    buf_add_span(store, domain);
+    return buf_span(store);
+}

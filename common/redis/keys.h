@@ -45,6 +45,10 @@ void key_account_pattern(struct buf *out, struct span domain);
     SPAN("4"), SPAN("jd:{cluster}:members"), SPAN("jd:{cluster}:leases"), SPAN("jd:{cluster}:epoch"), \
         SPAN("jd:{cluster}:suspects")
 
+/* "jd:{cluster}:component:DOMAIN" - hash: name of an s2s process with connections of that component -> its
+ * incarnation. Written into *store as above. */
+struct span key_component(struct buf *store, struct span domain);
+
 /* The channel on which a new epoch is published (as decimal text). */
 #define CHANNEL_EPOCH SPAN("jd:epoch")
 

@@ -115,6 +115,10 @@ void tls_free(struct tls *t)
 
 void tls_prefer_domain(struct tls *t, const char *domain)
 {
+    if (SSL_is_server(t->ssl) == 0) {
+        SSL_set_SSL_CTX(t->ssl, tls_ctx_for(t->ctx, domain));
+        return;
+    }
     free(t->preferred);
     t->preferred = xstrdup(domain);
 }

@@ -1,0 +1,414 @@
+/* A connection: header (to = the component's domain) → id → <handshake>SHA-1(id + secret)</handshake> →
+ * stanzas. The connection for a user is chosen by rendezvous hashing over those that are there, so that one
+ * more or less moves few users. What a lost connection had not taken goes to another one.
+ *
+ * Every process knows the components by the configuration; which of them have connections stands in Redis,
+ * each with its incarnation, so that what a dead process left there does not count. */
+#include "s2s/component.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "common/base/hash.h"
+#include "common/jid/jid.h"
+#include "common/log/log.h"
+#include "common/member/member.h"
+#include "common/redis/keys.h"
+#include "common/redis/redis.h"
+#include "common/sasl/hash.h"
+#include "s2s/leg.h"
+#include "s2s/metrics.h"
+#include "s2s/relay.h"
+#include "s2s/s2s.h"
+
+#define GONE_KEEP_MS 5000 /* stanzas for a component that has just gone wait so long for its return */
+
+/* A process that has connections of it. */
+struct place {
+    char node[MEMBER_NAME_MAX + 1];
+    uint64_t incarnation;
+};
+
+struct component {
+    struct list node;
+    struct s2s *s2s;
+    struct local local;
+    char *secret;
+    struct list conns; /* ready ones */
+    struct queue waiting;
+    struct place *places;
+    unsigned place_count;
+    uint64_t gone_ms; /* the last connection went then; 0 = never had one */
+    bool told;        /* Redis knows that there are connections here */
+};
+
+struct component_conn {
+    struct leg leg;
+    struct list node; /* in component.conns when ready */
+    struct component *component;
+    bool ready;
+};
+
+static const struct leg_role role;
+
+static struct component_conn *conn_of(struct leg *l)
+{
+    return CONTAINER_OF(l, struct component_conn, leg);
+}
+
+/* ---- the configuration ---- */
+
+bool components_init(struct s2s *s)
+{
+    const struct conf_list *list = &s->conf->s2s_components;
+    for (unsigned i = 0; i < list->count; i++) {
+        struct span line = span_of(list->items[i]);
+        size_t at = span_index(line, '=');
+        struct buf domain = {0};
+        const char *why = "the form is DOMAIN=SECRET";
+        if (at == line.n || at + 1 == line.n || !jid_prepare_domain(span_sub(line, 0, at), &domain, &why)) {
+            log_error("s2s", "s2s.components: item %u is wrong: %s", i + 1, why);
+            buf_free(&domain);
+            return false;
+        }
+        struct component *c = xcalloc(1, sizeof *c);
+        c->s2s = s;
+        c->local = (struct local){.domain = span_dup(buf_span(&domain)), .component = c};
+        c->secret = span_dup(span_sub(line, at + 1, SIZE_MAX));
+        list_init(&c->conns);
+        queue_init(&c->waiting);
+        list_add(&s->components, &c->node);
+        map_put(&s->locals, span_of(c->local.domain), &c->local);
+        buf_free(&domain);
+    }
+    return true;
+}
+
+void components_free(struct s2s *s)
+{
+    LIST_EACH (it, &s->components) {
+        struct component *c = LIST_ENTRY(it, struct component, node);
+        struct item *i;
+        redis_forget(s->redis, c);
+        while ((i = queue_pop(&c->waiting)) != NULL)
+            item_free(s, i);
+        list_del(&c->node);
+        map_del(&s->locals, span_of(c->local.domain));
+        free(c->places);
+        free(c->local.domain);
+        free(c->secret);
+        free(c);
+    }
+}
+
+/* ---- where they are ---- */
+
+static void on_places(void *ctx, const struct redis_reply *reply)
+{
+    struct component *c = ctx;
+    struct s2s *s = c->s2s;
+    struct buf key = {0};
+    if (reply == NULL || reply->kind != REDIS_KIND_LIST)
+        return;
+    free(c->places);
+    c->places = xcalloc(reply->count / 2 + 1, sizeof *c->places);
+    c->place_count = 0;
+    for (size_t i = 0; i + 1 < reply->count; i += 2) {
+        struct place *p = &c->places[c->place_count];
+        struct span node = reply->items[i].text;
+        if (node.n > MEMBER_NAME_MAX || !span_to_u64(reply->items[i + 1].text, UINT64_MAX, &p->incarnation))
+            continue;
+        memcpy(p->node, node.p, node.n);
+        p->node[node.n] = '\0';
+        const struct member_node *member = member_find(s->member, p->node);
+        if (member != NULL && member->incarnation == p->incarnation) {
+            c->place_count++;
+        } else if (member == NULL && member_epoch(s->member) > 0) { /* it died without saying so */
+            key_component(&key, span_of(c->local.domain));
+            redis_send(s->redis, buf_span(&key), NULL, NULL, SPAN("HDEL"), buf_span(&key), node);
+        }
+    }
+    buf_free(&key);
+}
+
+static void tell(struct component *c)
+{
+    struct s2s *s = c->s2s;
+    struct buf key = {0};
+    bool here = !list_empty(&c->conns);
+    key_component(&key, span_of(c->local.domain));
+    if (here) {
+        char number[32];
+        snprintf(number, sizeof number, "%llu", (unsigned long long)proc_incarnation(s->proc));
+        redis_send(s->redis, buf_span(&key), NULL, NULL, SPAN("HSET"), buf_span(&key),
+                   span_of(proc_name(s->proc)), span_of(number));
+    } else if (c->told) {
+        redis_send(s->redis, buf_span(&key), NULL, NULL, SPAN("HDEL"), buf_span(&key),
+                   span_of(proc_name(s->proc)));
+    }
+    c->told = here;
+    buf_free(&key);
+}
+
+void components_refresh(struct s2s *s)
+{
+    struct buf key = {0};
+    LIST_EACH (it, &s->components) {
+        struct component *c = LIST_ENTRY(it, struct component, node);
+        tell(c);
+        key_component(&key, span_of(c->local.domain));
+        redis_send(s->redis, buf_span(&key), on_places, c, SPAN("HGETALL"), buf_span(&key));
+    }
+    buf_free(&key);
+}
+
+static const char *elsewhere(const struct component *c, struct span sender_bare)
+{
+    const char *best = NULL;
+    uint64_t best_score = 0;
+    for (unsigned i = 0; i < c->place_count; i++) {
+        const struct place *p = &c->places[i];
+        const struct member_node *member = member_find(c->s2s->member, p->node);
+        if (member == NULL || member->incarnation != p->incarnation ||
+            strcmp(p->node, proc_name(c->s2s->proc)) == 0)
+            continue;
+        uint64_t score = hash_stable(sender_bare, hash_stable(span_of(p->node), 0));
+        if (best == NULL || score > best_score) {
+            best = p->node;
+            best_score = score;
+        }
+    }
+    return best;
+}
+
+bool component_forward(struct s2s *s, struct component *c, const struct stanza *stanza,
+                       struct receipt *receipt, uint64_t sid, uint64_t n)
+{
+    if (!list_empty(&c->conns) || s->uplink.from_gateway)
+        return false;
+    const char *node = elsewhere(c, jid_bare(&stanza->from));
+    if (node == NULL)
+        return false;
+    uplink_forward(s, node, stanza, receipt, sid, n);
+    return true;
+}
+
+/* ---- stanzas to it ---- */
+
+static struct component_conn *choose(const struct component *c, struct span sender_bare)
+{
+    struct component_conn *best = NULL;
+    uint64_t best_score = 0;
+    LIST_EACH (it, &c->conns) {
+        struct component_conn *conn = LIST_ENTRY(it, struct component_conn, node);
+        uint64_t score = hash_stable(sender_bare, conn->leg.sid);
+        if (best == NULL || score > best_score) {
+            best = conn;
+            best_score = score;
+        }
+    }
+    return best;
+}
+
+void component_send(struct s2s *s, struct component *c, struct span sender_bare, struct item *i)
+{
+    struct component_conn *conn = choose(c, sender_bare);
+    uint64_t now = ring_now_ms(s->ring);
+    i->owner = c;
+    if (conn != NULL && leg_has_room(&conn->leg) && c->waiting.count == 0) {
+        leg_send(&conn->leg, i);
+        return;
+    }
+    if (conn == NULL && (c->gone_ms == 0 || now >= c->gone_ms + GONE_KEEP_MS)) {
+        relay_bounce(s, i, STANZA_E_SERVICE_UNAVAILABLE, "that service is not connected");
+        return;
+    }
+    if (c->waiting.count >= (size_t)s->conf->s2s_queue_max) {
+        metric_add(S2S_QUEUE_FULL);
+        relay_bounce(s, i, STANZA_E_RESOURCE_CONSTRAINT, "too many stanzas wait for that service");
+        return;
+    }
+    if (conn == NULL)
+        i->deadline_ms = MIN(i->deadline_ms, c->gone_ms + GONE_KEEP_MS);
+    queue_add(&c->waiting, i);
+}
+
+/* The bare JID of an item's sender, for the choice of a connection. */
+static struct span sender_of(struct s2s *s, const struct item *i, struct stanza *out)
+{
+    if (!stanza_index(s->index_parser, rcbuf_span(i->raw), out))
+        return (struct span){0};
+    return jid_bare(&out->from);
+}
+
+static void pump(struct component *c)
+{
+    struct s2s *s = c->s2s;
+    struct stanza stanza;
+    struct item *i;
+    while ((i = queue_first(&c->waiting)) != NULL) {
+        struct component_conn *conn = choose(c, sender_of(s, i, &stanza));
+        if (conn == NULL || !leg_has_room(&conn->leg))
+            return;
+        leg_send(&conn->leg, queue_pop(&c->waiting));
+    }
+}
+
+void components_sweep(struct s2s *s)
+{
+    uint64_t now = ring_now_ms(s->ring);
+    LIST_EACH (it, &s->components) {
+        struct component *c = LIST_ENTRY(it, struct component, node);
+        struct item *i;
+        while ((i = queue_first(&c->waiting)) != NULL && now >= i->deadline_ms) {
+            metric_add(S2S_TIMEOUT_QUEUE);
+            relay_bounce(s, queue_pop(&c->waiting), STANZA_E_SERVICE_UNAVAILABLE,
+                         "that service is not connected");
+        }
+    }
+}
+
+/* ---- a connection ---- */
+
+void component_accept(struct s2s *s, int fd)
+{
+    struct component_conn *conn = xcalloc(1, sizeof *conn);
+    list_init(&conn->node);
+    leg_init(&conn->leg, s, &role, &s->component_kind, STREAM_RECEIVING);
+    metric_add(S2S_CONN_COMPONENT);
+    conn_take(&s->hub, &conn->leg.conn, &leg_conn_handler, fd);
+    leg_step(&conn->leg);
+}
+
+static void on_opened(struct leg *l, const struct xml_element *header)
+{
+    struct component_conn *conn = conn_of(l);
+    struct buf to = {0};
+    struct span name = xml_element_attr(header, "to");
+    struct local *local =
+        name.n > 0 && jid_prepare_domain(name, &to, NULL) ? s2s_local(l->s2s, buf_span(&to)) : NULL;
+    buf_clear(&l->from);
+    buf_add_span(&l->from, buf_span(&to));
+    buf_free(&to);
+    if (local == NULL || local->component == NULL) {
+        metric_add(S2S_REFUSED_HOST);
+        leg_fail(l, STREAM_E_HOST_UNKNOWN, "no such component in s2s.components");
+        return;
+    }
+    conn->component = local->component;
+    l->peer = xstrdup(local->domain);
+    leg_open(l, false);
+}
+
+static void on_handshake(struct component_conn *conn, struct span raw)
+{
+    struct leg *l = &conn->leg;
+    struct component *c = conn->component;
+    struct s2s *s = l->s2s;
+    struct buf text = {0};
+    char right[41];
+    struct xml_node *root = xml_tree(s->arena, raw, NS_COMPONENT);
+    buf_add_str(&text, l->id);
+    buf_add_str(&text, c->secret);
+    hash_sha1_hex(buf_span(&text), right);
+    buf_free(&text);
+    bool good = root != NULL && hash_equal(root->text, span_of(right));
+    arena_reset(s->arena);
+    if (!good) {
+        metric_add(S2S_REFUSED_SECRET);
+        leg_fail(l, STREAM_E_NOT_AUTHORIZED, "wrong secret");
+        return;
+    }
+    metric_add(S2S_AUTH_COMPONENT);
+    log_info("s2s", "component connected domain=%s peer=%s", c->local.domain, conn_peer_name(&l->conn));
+    conn->ready = true;
+    leg_write(l, "<handshake/>");
+    leg_step_done(l);
+    list_add(&c->conns, &conn->node);
+    tell(c);
+    pump(c);
+}
+
+static bool on_element(struct leg *l, const struct xml_element *e, struct span raw)
+{
+    struct component_conn *conn = conn_of(l);
+    if (!span_is(e->name, "handshake") || !span_is(e->ns, NS_COMPONENT) || conn->ready)
+        return false;
+    on_handshake(conn, raw);
+    return true;
+}
+
+/* XEP-0114 §3: `from` must be of the component's domain. */
+static enum leg_verdict on_may(struct leg *l, const struct stanza *s)
+{
+    struct component_conn *conn = conn_of(l);
+    if (!conn->ready)
+        return LEG_NOT_AUTHORIZED;
+    return span_is(jid_domain(&s->from), conn->component->local.domain) ? LEG_GOOD : LEG_INVALID_FROM;
+}
+
+static bool on_may_enable(const struct leg *l)
+{
+    return CONTAINER_OF(l, struct component_conn, leg)->ready;
+}
+
+static void on_timeout(struct leg *l)
+{
+    leg_fail(l, STREAM_E_CONNECTION_TIMEOUT, "no handshake in time");
+}
+
+static void on_ready(struct leg *l)
+{
+    struct component_conn *conn = conn_of(l);
+    if (conn->ready && conn->component->waiting.count > 0)
+        pump(conn->component);
+}
+
+static void on_lost(struct leg *l, const char *why)
+{
+    struct component_conn *conn = conn_of(l);
+    struct component *c = conn->component;
+    struct item *i;
+    if (!conn->ready)
+        return;
+    conn->ready = false;
+    list_del(&conn->node);
+    log_info("s2s", "component disconnected domain=%s peer=%s: %s", c->local.domain, conn_peer_name(&l->conn),
+             why);
+    if (list_empty(&c->conns))
+        c->gone_ms = ring_now_ms(l->s2s->ring);
+    while ((i = queue_pop_last(&l->unacked)) != NULL) {
+        i->again = true;
+        metric_add(S2S_OUT_AGAIN);
+        queue_push(&c->waiting, i);
+        if (list_empty(&c->conns))
+            i->deadline_ms = MIN(i->deadline_ms, c->gone_ms + GONE_KEEP_MS);
+    }
+    tell(c);
+    pump(c);
+}
+
+static void on_gone(struct leg *l)
+{
+    struct s2s *s = l->s2s;
+    leg_fini(l);
+    free(conn_of(l));
+    s2s_leg_gone(s);
+}
+
+static void ignore(struct leg *l)
+{
+    (void)l;
+}
+
+static const struct leg_role role = {.name = "component",
+                                     .connected = ignore,
+                                     .secured = ignore,
+                                     .opened = on_opened,
+                                     .element = on_element,
+                                     .may = on_may,
+                                     .may_enable = on_may_enable,
+                                     .timeout = on_timeout,
+                                     .ready = on_ready,
+                                     .lost = on_lost,
+                                     .gone = on_gone};

@@ -1,0 +1,488 @@
+#include "s2s/leg.h"
+
+#include <stdlib.h>
+
+#include "common/base/random.h"
+#include "common/log/log.h"
+#include "common/tls/tls.h"
+#include "s2s/metrics.h"
+#include "s2s/relay.h"
+#include "s2s/s2s.h"
+
+#define HOLD_UNSAFE 1 /* reasons of conn_hold */
+#define HOLD_RATE   2
+#define TICK_MS     1000
+#define ASK_EVERY   32 /* stanzas after which an <r/> goes out although one is open */
+
+static struct leg *leg_of(struct conn *c)
+{
+    return CONTAINER_OF(c, struct leg, conn);
+}
+
+static uint64_t now_ms_of(const struct leg *l)
+{
+    return ring_now_ms(l->s2s->ring);
+}
+
+static struct stream_header header_of(struct leg *l)
+{
+    return (struct stream_header){
+        .from = buf_span(&l->from),
+        .to = buf_span(&l->to),
+        .id = l->stream.side == STREAM_RECEIVING ? span_of(l->id) : (struct span){0},
+        .lang = l->stream.kind == &l->s2s->component_kind ? (struct span){0} : SPAN("en"),
+        .version = l->stream.kind != &l->s2s->component_kind};
+}
+
+void leg_open(struct leg *l, bool version)
+{
+    if (l->stream.side == STREAM_RECEIVING)
+        random_hex(l->id, 16);
+    struct stream_header header = header_of(l);
+    header.version = header.version && version;
+    stream_open(&l->stream, &header, &l->conn.out);
+    conn_dirty(&l->conn);
+}
+
+void leg_write(struct leg *l, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    buf_vaddf(&l->conn.out, format, args);
+    va_end(args);
+    conn_dirty(&l->conn);
+}
+
+/* ---- the end ---- */
+
+static void over(struct leg *l, const char *why)
+{
+    if (l->over)
+        return;
+    l->over = true;
+    ring_timer_clear(l->s2s->ring, &l->timer);
+    idmap_del(&l->s2s->sources, l->sid);
+    log_debug("s2s", "stream over direction=%s peer=%s domain=%s: %s", l->role->name,
+              conn_peer_name(&l->conn), l->peer != NULL ? l->peer : "?", why);
+    l->role->lost(l, why);
+}
+
+void leg_fail(struct leg *l, enum stream_error error, const char *text)
+{
+    if (l->over)
+        return;
+    struct stream_header header = header_of(l);
+    metric_stream_error(error, false);
+    log_info("s2s", "stream error sent direction=%s peer=%s domain=%s error=%s: %s", l->role->name,
+             conn_peer_name(&l->conn), l->peer != NULL ? l->peer : "?", stream_error_name(error),
+             text != NULL ? text : "");
+    if (!l->stream.header_sent && l->stream.side == STREAM_RECEIVING)
+        random_hex(l->id, 16), header = header_of(l);
+    stream_fail(&l->stream, &header, error, text, NULL, &l->conn.out);
+    conn_dirty(&l->conn);
+    over(l, stream_error_name(error));
+    conn_finish(&l->conn);
+}
+
+void leg_close(struct leg *l)
+{
+    if (l->over)
+        return;
+    /* What is not confirmed is asked for once more; the answer may still come before the peer's end. */
+    stream_close(&l->stream, &l->conn.out);
+    conn_dirty(&l->conn);
+    over(l, "closed");
+    conn_finish(&l->conn);
+}
+
+/* ---- time ---- */
+
+void leg_step(struct leg *l)
+{
+    l->step_ms = now_ms_of(l) + (uint64_t)l->s2s->conf->s2s_connect_timeout_s * 1000;
+}
+
+void leg_step_done(struct leg *l)
+{
+    l->step_ms = 0;
+    l->used_ms = now_ms_of(l);
+}
+
+static void on_tick(struct timer *t, uint64_t now)
+{
+    struct leg *l = CONTAINER_OF(t, struct leg, timer);
+    const struct conf *conf = l->s2s->conf;
+    ring_timer_set(l->s2s->ring, t, TICK_MS);
+    conn_unhold(&l->conn, HOLD_RATE);
+    if (l->over)
+        return;
+    if (l->step_ms != 0 && now >= l->step_ms) {
+        metric_add(S2S_TIMEOUT_STEP);
+        l->role->timeout(l);
+    } else if (l->asked_ms != 0 && now >= l->asked_ms + (uint64_t)conf->s2s_ack_timeout_s * 1000) {
+        metric_add(S2S_TIMEOUT_ACK);
+        leg_fail(l, STREAM_E_CONNECTION_TIMEOUT, "stanzas were not acknowledged in time");
+    } else if (l->step_ms == 0 && l->unacked.count == 0 && l->taken == l->handled &&
+               now >= l->used_ms + (uint64_t)conf->s2s_idle_timeout_s * 1000 &&
+               l->stream.kind != &l->s2s->component_kind) {
+        metric_add(S2S_IDLE);
+        leg_close(l);
+    }
+}
+
+/* ---- stanzas out ---- */
+
+bool leg_has_room(const struct leg *l)
+{
+    return !l->over && conn_waiting(&l->conn) < (size_t)l->s2s->conf->s2s_write_buffer_max_bytes &&
+           l->unacked.count < (size_t)l->s2s->conf->s2s_queue_max;
+}
+
+void leg_send(struct leg *l, struct item *i)
+{
+    CHECK(!l->over);
+    item_write(i, &l->conn.out);
+    i->mark = l->counts_out || l->enabling ? ++l->out_n : conn_written(&l->conn);
+    queue_add(&l->unacked, i);
+    l->used_ms = now_ms_of(l);
+    metric_add(S2S_OUT_STANZAS);
+    conn_dirty(&l->conn);
+}
+
+/* The peer has everything up to a mark. */
+static void release(struct leg *l, uint64_t upto)
+{
+    struct item *i;
+    while ((i = queue_first(&l->unacked)) != NULL && i->mark <= upto) {
+        queue_pop(&l->unacked);
+        metric_add(S2S_SAFE);
+        item_free(l->s2s, i);
+    }
+}
+
+static void on_sent(struct conn *c, uint64_t upto)
+{
+    struct leg *l = leg_of(c);
+    /* Without stream management nothing better can be known than that the socket has it. */
+    if (!l->counts_out && !l->enabling)
+        release(l, upto);
+    l->role->ready(l);
+}
+
+static void on_turn(struct conn *c)
+{
+    struct leg *l = leg_of(c);
+    if (l->over || !(l->counts_out || l->enabling) || l->out_n == l->asked_n)
+        return;
+    if (l->asked_ms != 0 && l->out_n < l->asked_n + ASK_EVERY)
+        return;
+    buf_add_lit(&c->out, "<r xmlns='" NS_SM "'/>");
+    l->asked_n = l->out_n;
+    if (l->asked_ms == 0)
+        l->asked_ms = now_ms_of(l);
+}
+
+/* From here on stanzas out / in are numbered. What was written before is all that can be known of it. */
+static void count_out(struct leg *l)
+{
+    release(l, UINT64_MAX);
+    l->out_n = l->out_acked = l->asked_n = 0;
+}
+
+static void count_in(struct leg *l)
+{
+    l->counts_in = true;
+    l->counted_from = l->taken;
+}
+
+void leg_enable(struct leg *l)
+{
+    if (l->counts_out || l->enabling)
+        return;
+    l->enabling = true;
+    count_out(l);
+    leg_write(l, "<enable xmlns='" NS_SM "'/>");
+}
+
+/* ---- stanzas in ---- */
+
+/* h for the peer: handled stanzas since it enabled stream management. */
+static void write_ack(struct leg *l)
+{
+    leg_write(l, "<a xmlns='" NS_SM "' h='%u'/>", (uint32_t)(l->handled - l->counted_from));
+}
+
+void leg_source_done(struct s2s *s, uint64_t sid, uint64_t n)
+{
+    struct leg *l = idmap_get(&s->sources, sid);
+    if (l == NULL)
+        return;
+    if (n != l->handled + 1) {
+        idmap_put(&l->early, n, l);
+    } else {
+        l->handled = n;
+        while (l->early.count > 0 && idmap_del(&l->early, l->handled + 1) != NULL)
+            l->handled++;
+    }
+    if (l->taken - l->handled <= (uint64_t)s->conf->s2s_unacked_max / 2 && (l->conn.holds & HOLD_UNSAFE) != 0)
+        conn_unhold(&l->conn, HOLD_UNSAFE);
+}
+
+/* Token bucket of one second's worth. */
+static void charge(struct leg *l)
+{
+    uint64_t rate = (uint64_t)l->s2s->conf->s2s_stanzas_per_second, now = now_ms_of(l);
+    if (!l->s2s->conf->limits_enabled || l->stream.kind == &l->s2s->component_kind)
+        return;
+    uint64_t refill = (now - l->rate_ms) * rate / 1000;
+    if (refill > 0) {
+        l->rate_left = MIN(rate, l->rate_left + refill);
+        l->rate_ms = now;
+    }
+    if (l->rate_left > 0) {
+        l->rate_left--;
+    } else {
+        metric_add(S2S_HOLDS);
+        conn_hold(&l->conn, HOLD_RATE); /* until the next tick */
+    }
+}
+
+static void refuse_stanza(struct leg *l, const struct stanza *s, enum stanza_error error)
+{
+    struct buf out = {0};
+    metric_add(S2S_REFUSED_STANZA);
+    if (stanza_may_error(s) && s->from.domain_n > 0) {
+        metric_bounced(error);
+        stanza_add_error(&out, s, (struct span){0}, error, NULL);
+        relay_raw(l->s2s, buf_span(&out));
+    }
+    buf_free(&out);
+}
+
+static void on_stanza(struct leg *l, const struct xml_element *e, struct span raw)
+{
+    struct s2s *s2s = l->s2s;
+    struct stanza s;
+    buf_clear(&s2s->scratch);
+    enum stanza_verdict verdict =
+        stanza_rewrite(e, raw, (struct span){0}, buf_span(&l->lang), &s2s->scratch, &s);
+    if (verdict == STANZA_NOT_A_STANZA) {
+        leg_fail(l, STREAM_E_UNSUPPORTED_STANZA_TYPE, NULL);
+        return;
+    }
+    if (s.from.domain_n == 0 || (s.to.domain_n == 0 && verdict != STANZA_BAD_TO)) {
+        metric_add(S2S_REFUSED_ADDRESSING);
+        leg_fail(l, l->role->may_enable(l) ? STREAM_E_IMPROPER_ADDRESSING : STREAM_E_NOT_AUTHORIZED,
+                 "'from' and 'to' are needed");
+        return;
+    }
+    if (verdict != STANZA_BAD_TO) {
+        switch (l->role->may(l, &s)) {
+        case LEG_GOOD:
+            break;
+        case LEG_INVALID_FROM:
+            metric_add(S2S_REFUSED_FROM);
+            leg_fail(l, STREAM_E_INVALID_FROM, "this stream has not proven that domain");
+            return;
+        case LEG_HOST_UNKNOWN:
+            metric_add(S2S_REFUSED_HOST);
+            leg_fail(l, STREAM_E_HOST_UNKNOWN, "that domain is not served here");
+            return;
+        case LEG_NOT_AUTHORIZED:
+            metric_add(S2S_REFUSED_UNAUTHORIZED);
+            leg_fail(l, STREAM_E_NOT_AUTHORIZED, "no stanzas before authentication");
+            return;
+        }
+    }
+    uint64_t n = ++l->taken;
+    l->used_ms = now_ms_of(l);
+    metric_add(S2S_IN_STANZAS);
+    charge(l);
+    struct receipt *receipt = receipt_for_source(l->sid, n);
+    if (verdict != STANZA_GOOD)
+        refuse_stanza(l, &s, verdict == STANZA_BAD_TO ? STANZA_E_JID_MALFORMED : STANZA_E_BAD_REQUEST);
+    else
+        relay_stanza(s2s, &s, receipt_ref(receipt), l->sid, n);
+    receipt_unref(s2s, receipt);
+    if (l->taken - l->handled >= (uint64_t)s2s->conf->s2s_unacked_max) {
+        if ((l->conn.holds & HOLD_UNSAFE) == 0)
+            metric_add(S2S_HOLDS);
+        conn_hold(&l->conn, HOLD_UNSAFE);
+    }
+}
+
+/* XEP-0198. True when it was one of its elements. */
+static bool on_management(struct leg *l, const struct xml_element *e)
+{
+    uint64_t h;
+    if (!span_is(e->ns, NS_SM))
+        return false;
+    if (span_is(e->name, "r") && l->counts_in) {
+        write_ack(l);
+    } else if (span_is(e->name, "a") && (l->counts_out || l->enabling)) {
+        if (!span_to_u64(xml_element_attr(e, "h"), UINT32_MAX, &h) ||
+            (uint32_t)(h - l->out_acked) > l->out_n - l->out_acked) {
+            leg_fail(l, STREAM_E_UNDEFINED_CONDITION, "more acknowledged than was sent");
+            return true;
+        }
+        l->out_acked += (uint32_t)((uint32_t)h - (uint32_t)l->out_acked);
+        l->asked_ms = l->out_acked >= l->asked_n ? 0 : now_ms_of(l);
+        release(l, l->out_acked);
+        l->role->ready(l);
+    } else if (span_is(e->name, "enable")) {
+        if (l->counts_in || !l->role->may_enable(l)) {
+            leg_write(l, "<failed xmlns='" NS_SM "'><unexpected-request xmlns='" NS_STANZA_ERRORS
+                         "'/></failed>");
+        } else {
+            count_in(l);
+            count_out(l);
+            l->counts_out = true;
+            leg_write(l, "<enabled xmlns='" NS_SM "'/>");
+        }
+    } else if (span_is(e->name, "resume")) {
+        leg_write(l, "<failed xmlns='" NS_SM "'><item-not-found xmlns='" NS_STANZA_ERRORS "'/></failed>");
+    } else if (span_is(e->name, "enabled") && l->enabling) {
+        l->enabling = false;
+        l->counts_out = true;
+        count_in(l);
+    } else if (span_is(e->name, "failed") && l->enabling) {
+        /* It does not count: what is written is all that can be known. */
+        l->enabling = false;
+        l->asked_ms = 0;
+        release(l, l->out_n);
+    }
+    return true;
+}
+
+static void on_element(struct leg *l, const struct xml_element *e, struct span raw)
+{
+    enum stanza_kind kind;
+    if (span_is(e->ns, NS_STREAM) && span_is(e->name, "error")) {
+        enum stream_error error = STREAM_E_UNDEFINED_CONDITION;
+        struct xml_node *root = xml_tree(l->s2s->arena, raw, l->stream.kind->content_ns);
+        struct xml_node *text = root != NULL ? xml_child(root, "text", NS_STREAM_ERRORS) : NULL;
+        for (uint32_t i = 0; i < MIN(e->child_count, XML_CHILDREN_MAX); i++)
+            if (span_is(e->children[i].ns, NS_STREAM_ERRORS) && !span_is(e->children[i].name, "text"))
+                error = stream_error_parse(e->children[i].name);
+        metric_stream_error(error, true);
+        log_info("s2s", "stream error received direction=%s peer=%s domain=%s error=%s: %.*s", l->role->name,
+                 conn_peer_name(&l->conn), l->peer != NULL ? l->peer : "?", stream_error_name(error),
+                 text != NULL ? (int)text->text.n : 0, text != NULL ? text->text.p : "");
+        arena_reset(l->s2s->arena);
+        stream_close(&l->stream, &l->conn.out);
+        conn_dirty(&l->conn);
+        over(l, stream_error_name(error));
+        conn_finish(&l->conn);
+        return;
+    }
+    if (on_management(l, e))
+        return;
+    if (span_is(e->ns, l->stream.kind->content_ns) && stanza_kind_parse(e->name, &kind)) {
+        on_stanza(l, e, raw);
+        return;
+    }
+    if (!l->role->element(l, e, raw) && !l->over)
+        leg_fail(l, STREAM_E_UNSUPPORTED_STANZA_TYPE, NULL);
+}
+
+static void on_bytes(struct conn *c, struct span *in)
+{
+    struct leg *l = leg_of(c);
+    while (!l->over && c->holds == 0) {
+        struct stream_event event = stream_next(&l->stream, in);
+        switch (event.kind) {
+        case STREAM_MORE:
+            return;
+        case STREAM_OPENED:
+            l->role->opened(l, event.element);
+            break;
+        case STREAM_ELEMENT:
+            on_element(l, event.element, event.raw);
+            break;
+        case STREAM_CLOSED:
+            leg_close(l);
+            break;
+        case STREAM_FAILED:
+            leg_fail(l, event.error, NULL);
+            break;
+        }
+        if (c->shaking) /* whatever came in clear behind <starttls/> or <proceed/> is forgotten */
+            *in = span_sub(*in, in->n, 0);
+    }
+    if (l->over)
+        *in = span_sub(*in, in->n, 0);
+}
+
+/* ---- the connection ---- */
+
+static void on_open(struct conn *c)
+{
+    struct leg *l = leg_of(c);
+    l->role->connected(l);
+}
+
+static void on_secured(struct conn *c)
+{
+    struct leg *l = leg_of(c);
+    metric_add(S2S_TLS_OK);
+    l->role->secured(l);
+}
+
+static void on_closed(struct conn *c, const char *why)
+{
+    struct leg *l = leg_of(c);
+    if (c->shaking && c->tls != NULL) {
+        metric_add(S2S_TLS_FAILED);
+        log_info("s2s", "TLS handshake failed direction=%s peer=%s domain=%s: %s", l->role->name,
+                 conn_peer_name(c), l->peer != NULL ? l->peer : "?", why);
+    }
+    over(l, why);
+}
+
+static void on_gone(struct conn *c)
+{
+    struct leg *l = leg_of(c);
+    l->role->gone(l);
+}
+
+const struct conn_handler leg_conn_handler = {.open = on_open,
+                                              .secured = on_secured,
+                                              .bytes = on_bytes,
+                                              .turn = on_turn,
+                                              .sent = on_sent,
+                                              .closed = on_closed,
+                                              .gone = on_gone};
+
+void leg_init(struct leg *l, struct s2s *s, const struct leg_role *role, const struct stream_kind *kind,
+              enum stream_side side)
+{
+    l->s2s = s;
+    l->role = role;
+    stream_init(&l->stream, kind, side);
+    queue_init(&l->unacked);
+    l->sid = random_u64();
+    l->used_ms = l->rate_ms = now_ms_of(l);
+    l->rate_left = (uint64_t)s->conf->s2s_stanzas_per_second;
+    l->timer.fire = on_tick;
+    ring_timer_set(s->ring, &l->timer, TICK_MS);
+    idmap_put(&s->sources, l->sid, l);
+    list_add(&s->legs, &l->node);
+    stat_set(&metric_streams, metric_streams.value + 1);
+}
+
+void leg_fini(struct leg *l)
+{
+    struct item *i;
+    ring_timer_clear(l->s2s->ring, &l->timer);
+    idmap_del(&l->s2s->sources, l->sid);
+    while ((i = queue_pop(&l->unacked)) != NULL)
+        item_free(l->s2s, i);
+    list_del(&l->node);
+    stream_free(&l->stream);
+    buf_free(&l->from);
+    buf_free(&l->to);
+    buf_free(&l->lang);
+    idmap_free(&l->early);
+    free(l->peer);
+    stat_set(&metric_streams, metric_streams.value - 1);
+}

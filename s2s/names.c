@@ -1,0 +1,50 @@
+#include "s2s/names.h"
+
+#include <stdlib.h>
+
+#include "common/jid/jid.h"
+#include "common/tls/tls.h"
+
+bool names_same(struct span text, struct span domain)
+{
+    struct buf prepared = {0};
+    if (span_eq(text, domain))
+        return true;
+    bool same = jid_prepare_domain(text, &prepared, NULL) && span_eq(buf_span(&prepared), domain);
+    buf_free(&prepared);
+    return same;
+}
+
+enum names_verdict names_check(struct tls *t, struct span domain, const char **why)
+{
+    struct tls_peer peer;
+    if (t == NULL || !tls_get_peer(t, &peer)) {
+        *why = "there is none";
+        return NAMES_NO_CERT;
+    }
+    if (!peer.verified) {
+        *why = peer.why_not;
+        return NAMES_BAD_CHAIN;
+    }
+    struct buf ascii = {0};
+    char *plain = span_dup(domain);
+    bool good =
+        (jid_domain_to_ascii(domain, &ascii) && tls_peer_matches(t, buf_cstr(&ascii), "xmpp-server")) ||
+        tls_peer_matches(t, plain, "xmpp-server");
+    buf_free(&ascii);
+    free(plain);
+    *why = good ? NULL : "it is for other names";
+    return good ? NAMES_GOOD : NAMES_OTHER;
+}
+
+enum s2s_metric names_metric(enum names_verdict verdict)
+{
+    switch (verdict) {
+    case NAMES_NO_CERT:
+        return S2S_REFUSED_NO_CERT;
+    case NAMES_BAD_CHAIN:
+        return S2S_REFUSED_CERT_CHAIN;
+    default:
+        return S2S_REFUSED_CERT_NAME;
+    }
+}

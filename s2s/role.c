@@ -1,0 +1,344 @@
+/* Start, reload, drain and stop of a federation process. */
+#include "s2s/role.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "common/base/random.h"
+#include "common/jid/jid.h"
+#include "common/log/log.h"
+#include "common/member/member.h"
+#include "common/redis/keys.h"
+#include "common/redis/redis.h"
+#include "common/tls/tls.h"
+#include "s2s/component.h"
+#include "s2s/domain.h"
+#include "s2s/leg.h"
+#include "s2s/metrics.h"
+#include "s2s/resolve.h"
+#include "s2s/s2s.h"
+
+#define BUFFER_COUNT 512
+#define BUFFER_BYTES 4096
+#define SWEEP_MS     1000
+#define REFRESH_MS   2000
+#define DEPTH_MAX    64
+#define SECRET_KEY   KEY_SECRET("dialback")
+
+/* ---- domains ---- */
+
+struct local *s2s_local(struct s2s *s, struct span domain)
+{
+    return map_get(&s->locals, domain);
+}
+
+static bool listed(const struct conf_list *list, struct span domain)
+{
+    for (unsigned i = 0; i < list->count; i++) {
+        struct span entry = span_of(list->items[i]);
+        if (span_eq(entry, domain))
+            return true;
+        if (entry.n > 1 && entry.p[0] == '.' && domain.n > entry.n &&
+            span_eq(span_sub(domain, domain.n - entry.n, entry.n), entry))
+            return true;
+    }
+    return false;
+}
+
+bool s2s_allows(const struct s2s *s, struct span domain)
+{
+    if (listed(&s->conf->s2s_block, domain))
+        return false;
+    return s->conf->s2s_allow.count == 0 || listed(&s->conf->s2s_allow, domain);
+}
+
+static bool start_domains(struct s2s *s)
+{
+    const struct conf_list *list = &s->conf->cluster_domains;
+    for (unsigned i = 0; i < list->count; i++) {
+        struct buf domain = {0};
+        const char *why = NULL;
+        if (!jid_prepare_domain(span_of(list->items[i]), &domain, &why)) {
+            log_error("s2s", "cluster.domains: \"%s\" is no domain: %s", list->items[i], why);
+            buf_free(&domain);
+            return false;
+        }
+        struct local *l = xcalloc(1, sizeof *l);
+        l->domain = span_dup(buf_span(&domain));
+        buf_free(&domain);
+        if (map_put(&s->locals, span_of(l->domain), l) != NULL)
+            log_warn("s2s", "cluster.domains names %s twice", l->domain);
+    }
+    return components_init(s);
+}
+
+/* ---- certificates ---- */
+
+/* Loads the pair of a domain (NULL: default) when it is there. True when it is in force. */
+static bool load_cert(struct s2s *s, const char *domain)
+{
+    struct buf sni = {0};
+    char *cert = xasprintf("%s/%s.crt", s->conf->tls_directory, domain != NULL ? domain : "default");
+    char *key = xasprintf("%s/%s.key", s->conf->tls_directory, domain != NULL ? domain : "default");
+    char *error = NULL;
+    bool there = access(cert, F_OK) == 0;
+    bool named = domain == NULL || jid_domain_to_ascii(span_of(domain), &sni);
+    bool good =
+        there && named && tls_ctx_add_cert(s->tls, domain != NULL ? buf_cstr(&sni) : NULL, cert, key, &error);
+    if (good)
+        log_info("s2s", "certificate %s for %s", cert, domain != NULL ? domain : "all other names");
+    else if (there)
+        log_error("s2s", "certificate %s not taken: %s", cert,
+                  error != NULL ? error : "DNS cannot hold that domain");
+    buf_free(&sni);
+    free(error);
+    free(cert);
+    free(key);
+    return good;
+}
+
+static void load_certs(struct s2s *s)
+{
+    size_t at = 0;
+    struct local *l;
+    unsigned n = load_cert(s, NULL);
+    while ((l = map_next(&s->locals, &at)) != NULL)
+        n += load_cert(s, l->domain);
+    s->have_cert = s->have_cert || n > 0;
+}
+
+static bool start_tls(struct s2s *s)
+{
+    char *error = NULL;
+    const char *trust = s->conf->s2s_trust_file;
+    struct tls_config config = {.alpn = "xmpp-server",
+                                .request_client_cert = true,
+                                .allow_tls12 = s->conf->tls_allow_tls12,
+                                .trust_file = trust[0] != '\0' ? trust : NULL};
+    s->tls = tls_ctx_new(&config, &error);
+    if (s->tls == NULL) {
+        log_error("s2s", "TLS cannot be set up (see s2s.trust_file): %s", error);
+        free(error);
+        return false;
+    }
+    load_certs(s);
+    if (s->have_cert)
+        return true;
+    if (s->conf->s2s_require_tls) {
+        log_error("s2s",
+                  "no certificate in %s: put DOMAIN.crt and DOMAIN.key or default.crt and default.key there, "
+                  "or set "
+                  "s2s.require_tls = false",
+                  s->conf->tls_directory);
+        return false;
+    }
+    log_warn("s2s", "no certificate in %s: servers cannot reach us by TLS", s->conf->tls_directory);
+    tls_ctx_free(s->tls);
+    s->tls = NULL;
+    return true;
+}
+
+/* ---- what Redis knows ---- */
+
+static void on_secret(void *ctx, const struct redis_reply *reply)
+{
+    struct s2s *s = ctx;
+    if (reply == NULL || reply->kind != REDIS_KIND_TEXT)
+        return;
+    buf_clear(&s->secret);
+    buf_add_span(&s->secret, reply->text);
+}
+
+static void on_refresh(struct timer *t, uint64_t now_ms)
+{
+    struct s2s *s = CONTAINER_OF(t, struct s2s, refresh);
+    (void)now_ms;
+    ring_timer_set(s->ring, t, REFRESH_MS);
+    if (!redis_is_up(s->redis))
+        return;
+    if (s->secret.n == 0) {
+        char fresh[65];
+        random_hex(fresh, 32);
+        redis_send(s->redis, SECRET_KEY, NULL, NULL, SPAN("SET"), SECRET_KEY, span_of(fresh), SPAN("NX"));
+        redis_send(s->redis, SECRET_KEY, on_secret, s, SPAN("GET"), SECRET_KEY);
+    }
+    components_refresh(s);
+}
+
+static void on_sweep(struct timer *t, uint64_t now_ms)
+{
+    struct s2s *s = CONTAINER_OF(t, struct s2s, sweep);
+    (void)now_ms;
+    ring_timer_set(s->ring, t, SWEEP_MS);
+    domain_sweep(s);
+    components_sweep(s);
+}
+
+/* ---- start ---- */
+
+static void start_streams(struct s2s *s)
+{
+    struct xml_limits limits = {.element_max_bytes = (uint32_t)s->conf->s2s_stanza_max_bytes,
+                                .depth_max = DEPTH_MAX,
+                                .attrs_max = XML_ATTRS_MAX};
+    s->server_kind =
+        (struct stream_kind){.content_ns = NS_SERVER, .limits = limits, .parser = xml_parser_new(NS_SERVER)};
+    s->component_kind = (struct stream_kind){
+        .content_ns = NS_COMPONENT, .limits = limits, .parser = xml_parser_new(NS_COMPONENT)};
+    s->index_parser = xml_parser_new(NS_CLIENT);
+    s->arena = arena_new(16384);
+}
+
+static void s2s_free(struct s2s *s)
+{
+    size_t at = 0;
+    struct local *l;
+    components_free(s);
+    while ((l = map_next(&s->locals, &at)) != NULL) {
+        free(l->domain);
+        free(l);
+    }
+    map_free(&s->locals);
+    map_free(&s->addresses);
+    idmap_free(&s->sources);
+    tls_ctx_free(s->tls);
+    xml_parser_free(s->server_kind.parser);
+    xml_parser_free(s->component_kind.parser);
+    xml_parser_free(s->index_parser);
+    arena_free(s->arena);
+    buf_free(&s->scratch);
+    buf_free(&s->secret);
+    free(s);
+}
+
+static void *role_start(struct proc *p)
+{
+    struct s2s *s = xcalloc(1, sizeof *s);
+    s->proc = p;
+    s->conf = proc_conf(p);
+    s->ring = proc_ring(p);
+    s->bus = proc_bus(p);
+    s->redis = proc_redis(p);
+    s->member = proc_member(p);
+    list_init(&s->legs);
+    list_init(&s->listeners);
+    list_init(&s->components);
+    if (!start_domains(s) || !start_tls(s)) {
+        s2s_free(s);
+        return NULL;
+    }
+    s->resolver = resolver_new(s->ring, s->conf);
+    if (s->resolver == NULL) {
+        s2s_free(s);
+        return NULL;
+    }
+    metrics_init();
+    start_streams(s);
+    uplink_init(s);
+    conn_hub_init(&s->hub, s->ring, BUFFER_COUNT, BUFFER_BYTES);
+    s->sweep.fire = on_sweep;
+    s->refresh.fire = on_refresh;
+    ring_timer_set(s->ring, &s->sweep, SWEEP_MS);
+    ring_timer_set(s->ring, &s->refresh, 0);
+    return s;
+}
+
+static void role_ready(void *self)
+{
+    struct s2s *s = self;
+    ring_timer_set(s->ring, &s->refresh, 0);
+    if (!listeners_open(s) && list_empty(&s->listeners))
+        log_error("s2s", "no listener could be opened; no server can connect here");
+}
+
+static void role_frame(void *self, struct bus_peer *from, struct span frame)
+{
+    uplink_frame(self, from, frame);
+}
+
+static void role_peer_up(void *self, struct bus_peer *peer)
+{
+    (void)peer;
+    uplink_peer_up(self);
+}
+
+static void role_peer_gone(void *self, struct bus_peer *peer)
+{
+    uplink_peer_gone(self, peer);
+}
+
+static void role_epoch(void *self)
+{
+    uplink_epoch(self);
+}
+
+static void role_redis_state(void *self, bool up)
+{
+    struct s2s *s = self;
+    if (up)
+        ring_timer_set(s->ring, &s->refresh, 0);
+}
+
+static void role_reload(void *self)
+{
+    struct s2s *s = self;
+    if (s->tls != NULL)
+        load_certs(s);
+    else
+        log_warn("s2s", "reload: this process was started without a certificate; restart it to offer TLS");
+}
+
+/* ---- the end ---- */
+
+void s2s_leg_gone(struct s2s *s)
+{
+    if (s->draining && s->hub.count == 0)
+        proc_drained(s->proc);
+}
+
+static void role_drain(void *self)
+{
+    struct s2s *s = self;
+    if (s->draining)
+        return;
+    s->draining = true;
+    listeners_close(s);
+    log_info("s2s", "draining %llu streams", (unsigned long long)s->hub.count);
+    LIST_EACH (it, &s->legs) {
+        struct leg *l = LIST_ENTRY(it, struct leg, node);
+        if (l->conn.phase == CONN_OPEN && l->stream.header_sent)
+            leg_fail(l, STREAM_E_SYSTEM_SHUTDOWN, NULL);
+        else
+            conn_drop(&l->conn, "this server is being shut down");
+    }
+    if (s->hub.count == 0)
+        proc_drained(s->proc);
+}
+
+static void role_stop(void *self)
+{
+    struct s2s *s = self;
+    ring_timer_clear(s->ring, &s->sweep);
+    ring_timer_clear(s->ring, &s->refresh);
+    redis_forget(s->redis, s);
+    listeners_free(s);
+    if (s->hub.count > 0)
+        return; /* what their operations still use goes with the process */
+    domain_free_all(s);
+    uplink_free(s);
+    resolver_free(s->resolver);
+    conn_hub_free(&s->hub);
+    s2s_free(s);
+}
+
+const struct proc_role s2s_role = {.role = "s2s",
+                                   .start = role_start,
+                                   .ready = role_ready,
+                                   .frame = role_frame,
+                                   .peer_up = role_peer_up,
+                                   .peer_gone = role_peer_gone,
+                                   .epoch = role_epoch,
+                                   .redis_state = role_redis_state,
+                                   .reload = role_reload,
+                                   .drain = role_drain,
+                                   .stop = role_stop};

@@ -1,0 +1,54 @@
+/* Between this process and the others: stanzas for local users go to their home routers, those for a
+ * component whose connection another s2s process has go there; each is kept until DONE and sent again when
+ * its slot moves, its router dies or asks for it (wire.h). Stanzas that come are handed on with a receipt,
+ * which becomes their DONE. */
+#ifndef JACKDAW_S2S_UPLINK_H
+#define JACKDAW_S2S_UPLINK_H
+
+#include "common/base/buf.h"
+#include "common/base/map.h"
+#include "common/base/timers.h"
+#include "common/member/member.h"
+#include "common/stanza/stanza.h"
+#include "s2s/receipt.h"
+
+struct bus_peer;
+
+struct uplink_hub {
+    uint64_t next_token;
+    struct idmap pending;       /* token → struct pending */
+    struct idmap taken;         /* identity → struct receipt, on its way out */
+    struct idmap recent, older; /* identities that were done, two generations */
+    struct map dones;           /* node → struct done_list, what this turn confirms */
+    struct timer flush;
+    struct timer retry;
+    bool from_gateway; /* the frame being taken is another s2s process's: it goes no further than here */
+    uint32_t waiting[MEMBER_SLOTS + 1]; /* pending without a node, by slot */
+};
+
+/* Prepares / frees. */
+void uplink_init(struct s2s *s);
+void uplink_free(struct s2s *s);
+
+/* Gives a stanza for a local user or domain to its home router. sid, n: its identity at its origin (0 = our
+ * own). The receipt's reference is taken over. */
+void uplink_route(struct s2s *s, const struct stanza *stanza, struct receipt *receipt, uint64_t sid,
+                  uint64_t n);
+
+/* Gives it to another s2s process. */
+void uplink_forward(struct s2s *s, const char *node, const struct stanza *stanza, struct receipt *receipt,
+                    uint64_t sid, uint64_t n);
+
+/* A router's stanza is done: it hears so at the end of the turn. */
+void uplink_done(struct s2s *s, const struct receipt *r);
+
+/* Frames, links, epochs. */
+void uplink_frame(struct s2s *s, struct bus_peer *from, struct span frame);
+void uplink_peer_up(struct s2s *s);
+void uplink_peer_gone(struct s2s *s, struct bus_peer *peer);
+void uplink_epoch(struct s2s *s);
+
+/* True when nothing is pending. */
+bool uplink_is_idle(const struct s2s *s);
+
+#endif
