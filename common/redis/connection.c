@@ -204,7 +204,7 @@ static const char *advice(const struct redis_reply *reply)
         return "; look at its log: it cannot write to its disk";
     if (redis_error_is(reply, "READONLY"))
         return "; redis.url names a replica, name the master";
-    if (redis_error_is(reply, "ERR"))
+    if (reply->text.n > 19 && memcmp(reply->text.p, "ERR unknown command", 19) == 0)
         return "; Jackdaw needs Redis 7 or later";
     return "";
 }
