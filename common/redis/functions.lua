@@ -31,6 +31,16 @@ USERS (keys.h; all keys of one user share the hash tag {bare-jid})
       -> ERROR "REFUSED ...": malformed, a command off the list or a key of somebody else; nothing was done.
       Commands: HSET HDEL DEL XADD XTRIM XDEL SET EXPIRE PEXPIRE HINCRBY.
 
+  jd_write      KEYS owner mailbox meta (sessions (roster))         ARGV token, then per operation:
+      a id raw origin marks at   a message into the mailbox (r, o, m, t; empty ones are left out)
+      m|s|r field value          HSET in meta, sessions, roster          M|S|R field   HDEL likewise
+      d id                       XDEL from the mailbox                   t id          XTRIM MINID
+      b name value               SET u:{jid}:name, DEL when value is empty
+      What a router writes all day: the same as jd_apply in a third less of Redis's time.
+      -> NUMBER of messages that were in the mailbox already (their ids are not above its last): a repetition.
+      -> ERROR "FENCED ...": as above; nothing was done.
+      -> the first other ERROR; the rest is done all the same.
+
   jd_release    KEYS owner                                          ARGV token
       -> NUMBER 1 given up (the epoch is kept), 0 it was not ours.
 
@@ -167,6 +177,67 @@ local function jd_apply(keys, args)
         at = at + n + 1
     end
     return results
+end
+
+-- HSET and HDEL by their letters: the place of the key.
+local puts = { m = 3, s = 4, r = 5 }
+local drops = { M = 3, S = 4, R = 5 }
+
+local function append(call, key, id, raw, origin, marks, at)
+    if marks ~= '' then
+        return call('XADD', key, id, 'r', raw, 'o', origin, 'm', marks, 't', at)
+    elseif origin ~= '' then
+        return call('XADD', key, id, 'r', raw, 'o', origin, 't', at)
+    end
+    return call('XADD', key, id, 'r', raw, 't', at)
+end
+
+local function put_blob(call, owner, name, value)
+    local key = string.match(owner, '^(.*:)[^:]*$') .. name
+    if value == '' then
+        return call('DEL', key)
+    end
+    return call('SET', key, value)
+end
+
+local function jd_write(keys, args)
+    local call = redis.pcall
+    if call('GET', keys[1]) ~= args[1] then
+        return redis.error_reply('FENCED the claim is not (or no longer) yours')
+    end
+    local at, last, repeats, failed = 2, #args, 0, nil
+    while at <= last do
+        local op, result = args[at], nil
+        if op == 'a' then
+            result = append(call, keys[2], args[at + 1], args[at + 2], args[at + 3], args[at + 4], args[at + 5])
+            at = at + 6
+        elseif puts[op] then
+            result = call('HSET', keys[puts[op]], args[at + 1], args[at + 2])
+            at = at + 3
+        elseif drops[op] then
+            result = call('HDEL', keys[drops[op]], args[at + 1])
+            at = at + 2
+        elseif op == 'd' then
+            result = call('XDEL', keys[2], args[at + 1])
+            at = at + 2
+        elseif op == 't' then
+            result = call('XTRIM', keys[2], 'MINID', args[at + 1])
+            at = at + 2
+        elseif op == 'b' then
+            result = put_blob(call, keys[1], args[at + 1], args[at + 2])
+            at = at + 3
+        else
+            return redis.error_reply('REFUSED operation ' .. op)
+        end
+        if type(result) == 'table' and result.err then
+            if op == 'a' and string.find(result.err, 'equal or smaller', 1, true) then
+                repeats = repeats + 1
+            else
+                failed = failed or result
+            end
+        end
+    end
+    return failed or repeats
 end
 
 local function jd_release(keys, args)
@@ -360,6 +431,7 @@ end
 
 redis.register_function('jd_claim', jd_claim)
 redis.register_function('jd_apply', jd_apply)
+redis.register_function('jd_write', jd_write)
 redis.register_function('jd_release', jd_release)
 redis.register_function('jd_account_put', jd_account_put)
 redis.register_function('jd_account_delete', jd_account_delete)

@@ -1,6 +1,5 @@
-/* A batch becomes one FCALL jd_apply whose commands are written straight into an argument vector that points
- * into the batch; neighbours of one kind share a command (HSET with many fields). Numbers and keys are
- * written into an arena that lasts for the call, as redis_command copies everything.
+/* A batch becomes one FCALL jd_write whose arguments point into the batch. Numbers are written into an arena
+ * that lasts for the call, as redis_command copies everything.
  *
  * Answers: FENCED and STALE mean another owner; errors that say "not now" (redis.c reports Redis as away with
  * them) are STORE_AWAY like no answer at all; any other error would come again for ever, so it is logged with
@@ -18,9 +17,8 @@
 #include "common/redis/redis.h"
 
 enum {
-    COMMAND_ARGS_MAX = 3900, /* jd_apply takes 4000 */
-    OP_ARGS_MAX = 12,        /* "11" XADD key id r RAW o ORIGIN m MARKS t AT */
-    HEAD_ARGS = 5,           /* FCALL jd_apply 1 OWNER TOKEN */
+    OP_ARGS_MAX = 6, /* a ID RAW ORIGIN MARKS AT */
+    HEAD_ARGS = 9,   /* FCALL jd_write 5 OWNER MAILBOX META SESSIONS ROSTER TOKEN */
     SCRATCH_BYTES = 4096
 };
 
@@ -34,7 +32,7 @@ struct store_redis {
     struct buf key;
     struct arena *scratch;
     struct span *argv;
-    size_t argv_cap;
+    size_t argc, argv_cap;
 
     /* For the reply being read. */
     struct store_field *fields;
@@ -198,107 +196,54 @@ static void request_begin(struct store_redis *s, struct span bare)
     user_keys_make(&s->keys, bare);
 }
 
-/* The commands of a batch, being written. */
-struct writer {
-    struct store_redis *s;
-    unsigned argc;
-    unsigned count_at; /* where the current command's count goes; 0 = no command yet */
-    enum store_op_kind kind;
-    enum store_hash hash;
-};
-
-static void add(struct writer *w, struct span arg)
+/* Appends an argument; face_apply has made room. */
+static void add(struct store_redis *s, struct span arg)
 {
-    w->s->argv[w->argc++] = arg;
+    s->argv[s->argc++] = arg;
 }
 
-static void command_close(struct writer *w)
+static void append_write(struct store_redis *s, const struct store_entry *e)
 {
-    if (w->count_at != 0)
-        w->s->argv[w->count_at] = number(w->s, w->argc - w->count_at - 1);
+    add(s, SPAN("a"));
+    add(s, id_text(s, false, e->id));
+    add(s, e->raw);
+    add(s, e->origin);
+    add(s, e->marks);
+    add(s, number(s, e->at_ms));
 }
 
-static void command_open(struct writer *w, const struct store_op *op, struct span command, struct span key)
+static void op_write(struct store_redis *s, const struct store_op *op)
 {
-    command_close(w);
-    w->count_at = w->argc++;
-    w->kind = op->kind;
-    w->hash = op->hash;
-    add(w, command);
-    add(w, key);
-}
-
-/* Opens a command, or goes on with the current one when that is the same on the same key. */
-static void command_join(struct writer *w, const struct store_op *op, struct span command, struct span key)
-{
-    if (w->count_at == 0 || w->kind != op->kind || w->hash != op->hash ||
-        w->argc - w->count_at > COMMAND_ARGS_MAX)
-        command_open(w, op, command, key);
-}
-
-static struct span hash_key(const struct store_redis *s, enum store_hash hash)
-{
-    switch (hash) {
-    case STORE_ROSTER:
-        return s->keys.roster;
-    case STORE_SESSIONS:
-        return s->keys.sessions;
-    default:
-        return s->keys.meta;
-    }
-}
-
-static void append_write(struct writer *w, const struct store_op *op)
-{
-    const struct store_entry *e = &op->entry;
-    command_open(w, op, SPAN("XADD"), w->s->keys.mailbox);
-    add(w, id_text(w->s, false, e->id));
-    add(w, SPAN("r"));
-    add(w, e->raw);
-    if (e->origin.n > 0) {
-        add(w, SPAN("o"));
-        add(w, e->origin);
-    }
-    if (e->marks.n > 0) {
-        add(w, SPAN("m"));
-        add(w, e->marks);
-    }
-    add(w, SPAN("t"));
-    add(w, number(w->s, e->at_ms));
-}
-
-static void op_write(struct writer *w, const struct store_op *op, struct span bare)
-{
-    struct store_redis *s = w->s;
+    static const struct span puts[] = {
+        [STORE_ROSTER] = {"r", 1}, [STORE_SESSIONS] = {"s", 1}, [STORE_META] = {"m", 1}};
+    static const struct span drops[] = {
+        [STORE_ROSTER] = {"R", 1}, [STORE_SESSIONS] = {"S", 1}, [STORE_META] = {"M", 1}};
     switch (op->kind) {
     case STORE_OP_PUT:
-        command_join(w, op, SPAN("HSET"), hash_key(s, op->hash));
-        add(w, op->field);
-        add(w, op->value);
+        add(s, puts[op->hash]);
+        add(s, op->field);
+        add(s, op->value);
         break;
     case STORE_OP_DROP:
-        command_join(w, op, SPAN("HDEL"), hash_key(s, op->hash));
-        add(w, op->field);
+        add(s, drops[op->hash]);
+        add(s, op->field);
         break;
     case STORE_OP_APPEND:
-        append_write(w, op);
+        append_write(s, &op->entry);
         break;
     case STORE_OP_REMOVE:
-        command_join(w, op, SPAN("XDEL"), s->keys.mailbox);
-        add(w, id_text(s, false, op->entry.id));
+        add(s, SPAN("d"));
+        add(s, id_text(s, false, op->entry.id));
         break;
     case STORE_OP_TRIM:
-        command_open(w, op, SPAN("XTRIM"), s->keys.mailbox);
-        add(w, SPAN("MINID"));
-        add(w, id_text(s, false, op->entry.id));
+        add(s, SPAN("t"));
+        add(s, id_text(s, false, op->entry.id));
         break;
-    case STORE_OP_BLOB: {
-        struct span key = arena_dup(s->scratch, key_user(&s->key, bare, op->field));
-        command_open(w, op, op->value.n > 0 ? SPAN("SET") : SPAN("DEL"), key);
-        if (op->value.n > 0)
-            add(w, op->value);
+    case STORE_OP_BLOB:
+        add(s, SPAN("b"));
+        add(s, op->field);
+        add(s, op->value);
         break;
-    }
     }
 }
 
@@ -390,27 +335,15 @@ static void face_claim(struct store *base, struct span bare, const struct store_
 
 /* ---- apply */
 
-static bool is_repeated_append(struct span error)
-{
-    static const char text[] = "equal or smaller than the target stream top item";
-    return memmem(error.p, error.n, text, sizeof text - 1) != NULL;
-}
-
 static void on_apply(void *ctx, const struct redis_reply *reply)
 {
     struct call call = call_end(ctx);
     enum store_result result = result_of(&call, "write", reply);
-    if (result == STORE_OK && reply->kind != REDIS_KIND_LIST)
+    if (result == STORE_OK && reply->kind != REDIS_KIND_NUMBER)
         result = not_understood(&call, "write");
-    for (size_t i = 0; result == STORE_OK && i < reply->count; i++) {
-        const struct redis_reply *item = &reply->items[i];
-        if (item->kind != REDIS_KIND_ERROR)
-            continue;
-        if (is_repeated_append(item->text))
-            log_info("store", "a message was in the mailbox already jid=%.*s", (int)call.bare_n, call.bare);
-        else
-            result = refused(&call, "write", item);
-    }
+    if (result == STORE_OK && reply->number > 0)
+        log_info("store", "messages were in the mailbox already n=%lld jid=%.*s", (long long)reply->number,
+                 (int)call.bare_n, call.bare);
     call.fn.apply(call.ctx, result);
 }
 
@@ -426,18 +359,27 @@ static void face_apply(struct store *base, struct span bare, const struct store_
         s->argv = xrealloc(s->argv, s->argv_cap * sizeof *s->argv);
     }
     request_begin(s, bare);
-    struct writer w = {.s = s};
-    add(&w, SPAN("FCALL"));
-    add(&w, SPAN("jd_apply"));
-    add(&w, SPAN("1"));
-    add(&w, s->keys.owner);
-    add(&w, token(s, claim));
+    s->argc = HEAD_ARGS;
+    bool sessions = false, roster = false;
     struct span ops = buf_span(&batch->ops);
     struct store_op op;
-    while (store_op_next(&ops, &op))
-        op_write(&w, &op, bare);
-    command_close(&w);
-    redis_command(s->redis, s->keys.owner, w.argc, s->argv, on_apply, call);
+    while (store_op_next(&ops, &op)) {
+        op_write(s, &op);
+        sessions |= op.hash == STORE_SESSIONS;
+        roster |= op.hash == STORE_ROSTER;
+    }
+    /* The head is written last, and backwards: seldom all five keys are needed. */
+    const struct user_keys *k = &s->keys;
+    const struct span keys[] = {k->owner, k->mailbox, k->meta, k->sessions, k->roster};
+    static const struct span counts[] = {{"3", 1}, {"4", 1}, {"5", 1}};
+    unsigned extra = roster ? 2 : sessions, from = HEAD_ARGS;
+    s->argv[--from] = token(s, claim);
+    for (unsigned i = 3 + extra; i > 0; i--)
+        s->argv[--from] = keys[i - 1];
+    s->argv[--from] = counts[extra];
+    s->argv[--from] = SPAN("jd_write");
+    s->argv[--from] = SPAN("FCALL");
+    redis_command(s->redis, k->owner, (unsigned)s->argc - from, s->argv + from, on_apply, call);
 }
 
 /* ---- release, read, blob */
