@@ -37,7 +37,7 @@ void deliver_register_stats(void)
 
 struct later {
     struct core *core;
-    uint64_t sid;
+    struct reserved place;
     struct rcbuf *raw;
     struct span to; /* behind the raw bytes in the same buffer */
 };
@@ -45,9 +45,8 @@ struct later {
 static void send_later(void *ctx, enum store_result result)
 {
     struct later *l = ctx;
-    struct session *s = result == STORE_FENCED ? NULL : session_find(l->core, l->sid);
-    if (s != NULL)
-        session_send(s, span_make(l->raw->data, l->raw->n - l->to.n), l->to, NULL);
+    if (result != STORE_FENCED)
+        session_send_reserved(l->core, &l->place, span_make(l->raw->data, l->raw->n - l->to.n), l->to, false);
     rcbuf_unref(l->raw);
     free(l);
 }
@@ -60,7 +59,7 @@ static void send_volatile(struct session *s, struct span raw, struct span to)
     }
     struct later *l = xcalloc(1, sizeof *l);
     l->core = s->user->core;
-    l->sid = s->sid;
+    l->place = session_reserve(s, raw, to, NULL);
     l->raw = xmalloc(sizeof *l->raw + raw.n + to.n);
     l->raw->refs = 1;
     l->raw->n = raw.n + to.n;
@@ -165,9 +164,7 @@ struct delivery {
     struct rcbuf *frame; /* the stanza as a frame, for an error */
     struct span raw;     /* in frame */
     unsigned count;
-    struct {
-        uint64_t sid, n;
-    } to[];
+    struct reserved to[];
 };
 
 static void delivery_free(struct delivery *d)
@@ -197,11 +194,8 @@ static void answer(struct delivery *d, enum stanza_error error, const char *text
 
 static void transmit_all(struct delivery *d)
 {
-    for (unsigned i = 0; i < d->count; i++) {
-        struct session *s = session_find(d->core, d->to[i].sid);
-        if (s != NULL)
-            session_transmit(s, d->raw, (struct span){NULL, 0}, d->to[i].n, true);
-    }
+    for (unsigned i = 0; i < d->count; i++)
+        session_send_reserved(d->core, &d->to[i], d->raw, (struct span){NULL, 0}, true);
 }
 
 static void delivery_committed(void *ctx, enum store_result result)
@@ -282,9 +276,8 @@ static void enter_mailbox(struct task *t, const struct targets *targets)
         struct session *s = targets->sessions[i];
         uint64_t n = 0;
         if (takes_now(s)) {
-            n = session_reserve(s, t->stanza.raw, e);
-            d->to[d->count].sid = s->sid;
-            d->to[d->count++].n = n;
+            d->to[d->count] = session_reserve(s, t->stanza.raw, (struct span){NULL, 0}, e);
+            n = d->to[d->count++].n;
         } else {
             mailbox_want(e, s->sid);
         }
@@ -312,34 +305,32 @@ static void enter_mailbox(struct task *t, const struct targets *targets)
     user_after_commit(u, delivery_committed, d);
 }
 
-struct reserved {
+struct catching {
     struct core *core;
     struct user *user;
-    uint64_t sid, n;
+    struct reserved place;
     struct rcbuf *raw;
 };
 
-static void reserved_committed(void *ctx, enum store_result result)
+static void catching_committed(void *ctx, enum store_result result)
 {
-    struct reserved *r = ctx;
-    struct session *s = result == STORE_FENCED ? NULL : session_find(r->core, r->sid);
-    if (s != NULL)
-        session_transmit(s, rcbuf_span(r->raw), (struct span){NULL, 0}, r->n, true);
-    rcbuf_unref(r->raw);
-    user_release(r->user);
-    free(r);
+    struct catching *x = ctx;
+    if (result != STORE_FENCED)
+        session_send_reserved(x->core, &x->place, rcbuf_span(x->raw), (struct span){NULL, 0}, true);
+    rcbuf_unref(x->raw);
+    user_release(x->user);
+    free(x);
 }
 
 void deliver_reserved(struct session *s, struct entry *e, struct span raw)
 {
-    struct reserved *r = xcalloc(1, sizeof *r);
-    r->core = s->user->core;
-    r->user = s->user;
-    r->sid = s->sid;
-    r->n = session_reserve(s, raw, e);
-    r->raw = rcbuf_new(raw.p, raw.n);
+    struct catching *x = xcalloc(1, sizeof *x);
+    x->core = s->user->core;
+    x->user = s->user;
+    x->place = session_reserve(s, raw, (struct span){NULL, 0}, e);
+    x->raw = rcbuf_new(raw.p, raw.n);
     user_hold(s->user);
-    user_after_commit(s->user, reserved_committed, r);
+    user_after_commit(s->user, catching_committed, x);
 }
 
 static void redo_done(void *ctx, enum store_result result)

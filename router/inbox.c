@@ -56,8 +56,13 @@ static void answer_not_mine(struct core *c, const struct wire_frame *f, const ch
         route_done(c, node, f->token, WIRE_DONE_RETRY);
         return;
     }
-    struct wire_frame answer = {
-        .kind = WIRE_NOT_MINE, .slot = f->slot, .epoch = c->epoch, .num = f->kind, .sid = f->sid, .n = f->n};
+    struct wire_frame answer = {.kind = WIRE_NOT_MINE,
+                                .slot = f->slot,
+                                .epoch = c->epoch,
+                                .num = f->kind,
+                                .sid = f->sid,
+                                .n = f->n,
+                                .token = f->token};
     c->out.send(c->out.ctx, node, &answer);
 }
 
@@ -134,6 +139,9 @@ static void on_open(struct core *c, const struct wire_frame *f, struct span fram
     if (!ready(c, u, f, frame, from))
         return;
     struct session *s = session_find(c, f->sid);
+    if (s != NULL && s->restored)
+        session_sync(u, f, from.node,
+                     from.incarnation); /* opened at a router that died before it could say so */
     if (s == NULL && u->exists)
         s = session_open(u, f->sid, f->name, from.node, from.incarnation, &error);
     if (s == NULL) {
@@ -233,6 +241,7 @@ static void on_acked(struct core *c, const struct wire_frame *f, struct span fra
 
 struct session_op {
     struct core *core;
+    struct user *user;
     uint64_t sid;
     uint64_t num;
 };
@@ -243,6 +252,7 @@ static void enable_now(void *ctx, enum store_result result)
     struct session *s = session_find(op->core, op->sid);
     if (s != NULL && result != STORE_FENCED && !s->sm)
         session_enable(s, (unsigned)op->num);
+    user_unblock(op->user);
     free(op);
 }
 
@@ -264,7 +274,8 @@ static void on_session(struct core *c, const struct wire_frame *f, struct span f
             session_close(s);
     } else {
         struct session_op *op = xcalloc(1, sizeof *op);
-        *op = (struct session_op){c, f->sid, f->num};
+        *op = (struct session_op){c, u, f->sid, f->num};
+        user_block(u); /* what the session sends behind it comes after it */
         user_after_commit(u, enable_now, op);
     }
 }
@@ -288,8 +299,8 @@ static void take_over_now(void *ctx, enum store_result result)
         else
             session_sync(k->user, &f, k->node, k->incarnation);
     }
-    user_release(k->user);
     rcbuf_unref(k->frame);
+    user_unblock(k->user);
     free(k);
 }
 
@@ -307,7 +318,7 @@ static void on_take_over(struct core *c, const struct wire_frame *f, struct span
     k->frame = rcbuf_new(frame.p, frame.n);
     k->incarnation = from.incarnation;
     snprintf(k->node, sizeof k->node, "%s", from.node);
-    user_hold(u);
+    user_block(u);
     user_after_commit(u, take_over_now, k);
 }
 

@@ -18,6 +18,7 @@
 
 #define UNACKED_MAX     512  /* beyond it messages stay in the mailbox */
 #define VOLATILE_MAX    1000 /* kept for a resumption, beyond it the oldest go */
+#define VOLATILE_DROP   100
 #define OPEN_WORK_MAX   131072
 #define SYNC_TIMEOUT_MS 10000
 
@@ -271,19 +272,22 @@ static struct rcbuf *keep(struct span raw, struct span to)
     return r;
 }
 
-/* A client that never acknowledges must not grow the process: the oldest volatile stanza loses its bytes (its
- * number stays). Messages are safe in the mailbox. */
+/* A client that never acknowledges must not grow the process: a hundred of its oldest volatile stanzas go
+ * (their numbers stay). Messages are safe in the mailbox. */
 static void drop_oldest_volatile(struct session *s)
 {
+    uint32_t kept = 0, dropped = 0;
     for (uint32_t i = 0; i < s->unacked_count; i++) {
-        struct unacked *x = &s->unacked[(s->unacked_at + i) % s->unacked_cap];
-        if (x->entry == NULL && x->raw != NULL) {
-            rcbuf_unref(x->raw);
-            x->raw = NULL;
+        struct unacked x = s->unacked[(s->unacked_at + i) % s->unacked_cap];
+        if (x.entry == NULL && dropped < VOLATILE_DROP) {
+            rcbuf_unref(x.raw);
+            dropped++;
             stat_add(&volatile_dropped, 1);
-            return;
+        } else {
+            s->unacked[(s->unacked_at + kept++) % s->unacked_cap] = x;
         }
     }
+    s->unacked_count = kept;
 }
 
 struct bundle_list {
@@ -377,9 +381,17 @@ void session_send(struct session *s, struct span raw, struct span to, struct ent
     session_transmit(s, raw, to, n, entry != NULL);
 }
 
-uint64_t session_reserve(struct session *s, struct span raw, struct entry *entry)
+struct reserved session_reserve(struct session *s, struct span raw, struct span to, struct entry *entry)
 {
-    return number(s, raw, (struct span){NULL, 0}, entry);
+    return (struct reserved){s->sid, number(s, raw, to, entry), s->numbering};
+}
+
+void session_send_reserved(struct core *c, const struct reserved *r, struct span raw, struct span to,
+                           bool confirm)
+{
+    struct session *s = session_find(c, r->sid);
+    if (s != NULL && s->numbering == r->numbering)
+        session_transmit(s, raw, to, r->n, confirm);
 }
 
 void session_acked(struct session *s, uint64_t n)
@@ -459,19 +471,6 @@ void session_flush_handled(struct core *c)
             core_pair(&c->handled_lists, s->node, s->sid, s->in_handled);
     }
     core_flush_pairs(c, &c->handled_lists, WIRE_HANDLED);
-}
-
-void session_unassign_after(struct session *s, uint64_t n)
-{
-    while (s->unacked_count > 0) {
-        struct unacked *last = &s->unacked[(s->unacked_at + s->unacked_count - 1) % s->unacked_cap];
-        if (last->n <= n)
-            break;
-        s->unacked_count--;
-        rcbuf_unref(last->raw);
-        if (last->entry != NULL)
-            deliver_entry_end(last->entry, false);
-    }
 }
 
 void session_assign(struct session *s, struct entry *entry, uint64_t n)

@@ -45,7 +45,8 @@ struct session {
     uint64_t in_handled;    /* everything up to it is safe */
     uint32_t *in_open;      /* ring: open work of numbers in_handled+1 …; allocated while some is open */
     uint32_t in_cap;
-    uint64_t out_sent; /* highest outbound number given */
+    uint64_t out_sent;  /* highest outbound number given */
+    uint32_t numbering; /* grows when outbound numbers are given anew: what was reserved before is void */
     uint64_t out_acked;
     struct unacked *unacked; /* ring, oldest first */
     uint32_t unacked_at, unacked_count, unacked_cap;
@@ -66,9 +67,22 @@ struct session *session_open(struct user *u, uint64_t sid, struct span resource,
 struct session *session_find(struct core *c, uint64_t sid);
 struct session *session_by_resource(struct user *u, struct span resource);
 
-/* Gives a stanza its outbound number now, to be transmitted (session_transmit) when what it waits for is
- * committed; with stream management the bytes are kept. */
-uint64_t session_reserve(struct session *s, struct span raw, struct entry *entry);
+/* A stanza's place in a session's outbound row. */
+struct reserved {
+    uint64_t sid;
+    uint64_t n;
+    uint32_t numbering;
+};
+
+/* Gives a stanza its outbound number now, to be sent by session_send_reserved when what it waits for is
+ * committed. Numbers must be given in the order in which the stanzas will be sent. With stream management the
+ * bytes are kept. */
+struct reserved session_reserve(struct session *s, struct span raw, struct span to, struct entry *entry);
+
+/* Sends it, unless the session is gone or has given its numbers anew (then what was kept has been sent with
+ * them). */
+void session_send_reserved(struct core *c, const struct reserved *r, struct span raw, struct span to,
+                           bool confirm);
 
 /* Ends a session for good: unavailable presence is told (EV_SESSION_CLOSED), unacknowledged messages go to
  * other sessions or stay in the mailbox. */
@@ -116,9 +130,6 @@ void session_assign(struct session *s, struct entry *entry, uint64_t n);
 
 /* Forgets an entry that is finished elsewhere. */
 void session_unassign_entry(struct session *s, struct entry *entry);
-
-/* Takes back what was assigned under numbers above n: the client has not had it. */
-void session_unassign_after(struct session *s, uint64_t n);
 
 /* True when a message may be sent now; else it stays in the mailbox until deliver_catch_up. */
 bool session_has_room(const struct session *s);

@@ -9,6 +9,8 @@
 #include "router/feature.h"
 #include "router/session_internal.h"
 
+#define RESEND_MAX 1024 /* more than a session can have unacknowledged with bytes (session.c) */
+
 static struct stat_counter resumed =
     STAT_COUNTER("jackdaw_router_sessions_resumed_total", "Sessions resumed", NULL);
 static struct stat_counter taken_over =
@@ -43,6 +45,7 @@ static void resend_unacked(struct session *s)
     s->unacked = NULL;
     s->unacked_at = s->unacked_count = s->unacked_cap = 0;
     s->out_sent = s->out_acked;
+    s->numbering++;
     bool from_mailbox = false;
     for (uint32_t i = 0; i < count; i++) {
         struct unacked x = old[(at + i) % cap];
@@ -136,10 +139,52 @@ void session_resume(struct user *u, uint64_t fresh_sid, struct span sm_id, uint3
     feature_event(restored ? EV_SESSION_SYNCED : EV_SESSION_RESUMED, u, s);
 }
 
+/* What the client's connection manager does not have goes out again, numbered from there on. With stream
+ * management the bytes are here; else messages come from the mailbox, and presence is told anew. */
+static void send_again_after(struct session *s, uint64_t had)
+{
+    bool behind = s->out_sent > had;
+    struct rcbuf *raws[RESEND_MAX];
+    struct entry *entries[RESEND_MAX];
+    unsigned count = 0;
+    bool from_mailbox = s->restored;
+    uint32_t first = 0;
+    while (first < s->unacked_count && s->unacked[(s->unacked_at + first) % s->unacked_cap].n <= had)
+        first++;
+    for (uint32_t i = first; i < s->unacked_count; i++) {
+        struct unacked *x = &s->unacked[(s->unacked_at + i) % s->unacked_cap];
+        if (x->raw != NULL && count < RESEND_MAX) {
+            raws[count] = x->raw;
+            entries[count++] = x->entry;
+        } else {
+            rcbuf_unref(x->raw);
+            from_mailbox |= x->entry != NULL;
+            if (x->entry != NULL)
+                deliver_entry_end(x->entry, false);
+        }
+    }
+    s->unacked_count = first;
+    s->out_sent = had;
+    s->numbering++;
+    for (unsigned i = 0; i < count; i++) {
+        *session_unacked_push(s) = (struct unacked){++s->out_sent, entries[i], raws[i]};
+        session_transmit(s, rcbuf_span(raws[i]), (struct span){NULL, 0}, s->out_sent, entries[i] != NULL);
+    }
+    if (from_mailbox)
+        s->cursor = s->user->floor;
+    session_save(s);
+    if (s->restored || (behind && !s->sm)) {
+        s->restored = false;
+        feature_event(EV_SESSION_SYNCED, s->user, s);
+    }
+    if (from_mailbox)
+        deliver_catch_up(s);
+}
+
 void session_sync(struct user *u, const struct wire_frame *f, const char *node, uint64_t node_incarnation)
 {
     struct session *s = session_find(u->core, f->sid);
-    if (s == NULL || s->user != u) {
+    if (s == NULL || s->user != u || s->state == SESSION_DETACHED) {
         struct wire_frame kill = {.kind = WIRE_KILL,
                                   .sid = f->sid,
                                   .num = STREAM_E_RESET,
@@ -149,23 +194,23 @@ void session_sync(struct user *u, const struct wire_frame *f, const char *node, 
         u->core->out.send(u->core->out.ctx, node, &kill);
         return;
     }
-    if (!s->restored) {
-        list_del(&s->dirty);
-        list_add(&u->core->dirty_handled, &s->dirty); /* nothing was lost; say again what is handled */
-        return;
-    }
     timer_clear(&u->core->timers, &s->timeout);
     snprintf(s->node, sizeof s->node, "%s", node);
     s->node_incarnation = node_incarnation;
-    s->restored = false;
     s->held = (f->flags & WIRE_HELD) != 0;
-    s->in_taken = s->in_handled = MAX(s->in_handled, f->n);
+    if (s->restored) {
+        s->in_taken = s->in_handled = MAX(s->in_handled, f->n);
+        stat_add(&taken_over, 1);
+    }
     session_enter_state(s, SESSION_LIVE);
-    stat_add(&taken_over, 1);
-    session_unassign_after(s, f->num);
-    s->out_sent = f->num;
-    s->cursor = u->floor;
-    session_save(s);
-    feature_event(EV_SESSION_SYNCED, u, s);
-    deliver_catch_up(s);
+    list_del(&s->dirty);
+    list_add(&u->core->dirty_handled, &s->dirty); /* say again what is handled */
+    if (f->kind == WIRE_SYNC) {
+        struct wire_frame synced = {.kind = WIRE_SYNCED, .token = f->token};
+        session_frame(s, &synced);
+        send_again_after(s, f->num);
+    } else {
+        s->restored = false; /* an OPEN: nothing was ever sent */
+        s->out_sent = 0;
+    }
 }

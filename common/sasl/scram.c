@@ -171,7 +171,7 @@ static bool proof_holds(struct sasl *s, struct span proof, struct span auth_mess
 enum sasl_status scram_final(struct sasl *s, struct span message, struct buf *out)
 {
     enum digest d = digest_of(s->mech);
-    struct span rest = message, bound = {0}, nonce = {0}, proof_text;
+    struct span rest = message, bound = {0}, nonce = {0}, proof_text = {0};
     bool shaped = field_is(next_field(&rest), 'c', &bound) && field_is(next_field(&rest), 'r', &nonce);
     struct span last = rest;
     while (span_index(last, ',') < last.n)

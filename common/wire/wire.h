@@ -66,6 +66,7 @@ enum wire_kind {
     WIRE_EPOCH,   /* epoch: the sender has seen this one; whoever has not renews at once */
     WIRE_CONTROL, /* from jackdawctl: name = verb, text = its argument, n = request number */
     WIRE_REPLY,   /* its answer: n = request number, num = 0 or an error, text = JSON */
+    WIRE_SYNCED,
     WIRE_KIND_COUNT
 };
 
