@@ -24,8 +24,12 @@ static struct stat_counter in_stanzas =
 static struct stat_counter resent = STAT_COUNTER(
     "jackdaw_router_stanzas_resent_total", "Stanzas from clients that were in work or handled already", NULL);
 
+static struct stat_counter misrouted =
+    STAT_COUNTER("jackdaw_router_dropped_total", "Stanzas dropped, by rule", "rule=\"misrouted\"");
+
 void inbox_register_stats(void)
 {
+    stat_register(&misrouted.meta);
     stat_register(&malformed.meta);
     stat_register(&not_mine.meta);
     stat_register(&refused_open.meta);
@@ -365,10 +369,24 @@ static void receive_target(struct core *c, const struct wire_frame *f, struct sp
     buf_free(&list);
 }
 
+/* Another process has sent what no router can deliver: it must not keep it for ever. */
+static void refuse_route(struct core *c, const struct wire_frame *f, struct sender from)
+{
+    stat_add(&misrouted, 1);
+    log_warn("inbox",
+             "a stanza without a sender or for no domain of ours was dropped node=%s to=%.*s: do all "
+             "processes have the "
+             "same cluster.domains?",
+             from.node, SPAN_FMT(jid_full(&f->stanza.to)));
+    route_done(c, from.node, f->token, WIRE_DONE_TAKEN);
+}
+
 static void on_route(struct core *c, const struct wire_frame *f, struct span frame, struct sender from)
 {
-    if (!f->has_stanza || f->stanza.from.domain_n == 0)
+    if (!f->has_stanza || f->stanza.from.domain_n == 0) {
+        refuse_route(c, f, from);
         return;
+    }
     if (f->targets.p != NULL) {
         struct span targets = f->targets;
         struct wire_target t;
@@ -391,8 +409,10 @@ static void on_route(struct core *c, const struct wire_frame *f, struct span fra
         route_done(c, from.node, f->token, WIRE_DONE_TAKEN);
         return;
     }
-    if (f->stanza.to.domain_n == 0 || !core_is_local_domain(c, jid_domain(&f->stanza.to)))
+    if (f->stanza.to.domain_n == 0 || !core_is_local_domain(c, jid_domain(&f->stanza.to))) {
+        refuse_route(c, f, from);
         return;
+    }
     if (f->stanza.to.local_n == 0) {
         receive(c, NULL, f, jid_domain(&f->stanza.to), from, f->token);
         return;

@@ -148,7 +148,7 @@ static void finish(struct entry *e)
     }
     u->floor =
         list_empty(&u->entries) ? u->last_id : id_before(LIST_ENTRY(u->entries.next, struct entry, node)->id);
-    if (was_stored && !u->floor_moved) {
+    if (was_stored && !u->floor_moved && u->state != USER_GONE) {
         u->floor_moved = true;
         list_add(&u->core->floor_users, &u->floor_node);
     }

@@ -90,10 +90,9 @@ static void user_free(struct user *u)
     list_del(&u->dirty);
     list_del(&u->idle);
     contacts_free(u);
-    LIST_EACH (it, &u->entries) {
-        list_del(it);
-        free(LIST_ENTRY(it, struct entry, node));
-    }
+    list_del(&u->floor_node);
+    LIST_EACH (it, &u->entries)
+        deliver_entry_free(LIST_ENTRY(it, struct entry, node));
     idmap_free(&u->taken[0]);
     idmap_free(&u->taken[1]);
     store_batch_free(&u->batch);
@@ -234,7 +233,7 @@ void user_release(struct user *u)
 
 void user_touch(struct user *u)
 {
-    if (list_empty(&u->dirty)) {
+    if (u->state != USER_GONE && list_empty(&u->dirty)) {
         list_add(&u->core->dirty_users, &u->dirty);
         list_del(&u->idle);
     }
@@ -390,6 +389,7 @@ void user_lose(struct user *u)
     if (map_get(&c->users, span_of(u->bare)) == u)
         map_del(&c->users, span_of(u->bare));
     list_del(&u->dirty);
+    list_del(&u->floor_node);
     LIST_EACH (it, &u->sessions)
         session_forget(LIST_ENTRY(it, struct session, of_user));
     store_batch_free(&u->batch);
