@@ -2,6 +2,7 @@
 #include <stdlib.h>
 
 #include "common/config/conf.h"
+#include "common/jid/jid.h"
 #include "deploy/ctl/ctl.h"
 #include "deploy/ctl/nodes.h"
 
@@ -126,5 +127,40 @@ int ctl_cluster(struct ctl *c)
     }
     ctl_nodes_free(&nodes);
     buf_free(&url);
+    return code;
+}
+
+/* One line a JID: the prepared bare JID and its router's name. */
+static int where_print(struct ctl *c, const struct ctl_nodes *nodes)
+{
+    struct buf out = {0};
+    int code = CTL_OK;
+    for (int i = 0; i < c->argc && code == CTL_OK; i++) {
+        struct buf store = {0};
+        struct jid jid;
+        const char *why = NULL;
+        if (!jid_prepare(span_of(c->argv[i]), &store, &jid, &why)) {
+            code = ctl_fail(c, CTL_REFUSED, "%s is not a JID: %s", c->argv[i], why);
+        } else {
+            const struct ctl_node *router = ctl_nodes_owner(nodes, member_slot(jid_bare(&jid)));
+            buf_addf(&out, "%.*s %s\n", SPAN_FMT(jid_bare(&jid)), router != NULL ? router->node.name : "-");
+        }
+        buf_free(&store);
+    }
+    ctl_print(&out);
+    return code;
+}
+
+int ctl_where(struct ctl *c)
+{
+    struct ctl_nodes nodes;
+    int code = CTL_AWAY;
+    if (!ctl_arguments(c, 1, 100000))
+        return CTL_USAGE;
+    if (!ctl_connect(c))
+        return CTL_AWAY;
+    if (ctl_nodes_get(c, &nodes))
+        code = where_print(c, &nodes);
+    ctl_nodes_free(&nodes);
     return code;
 }

@@ -37,6 +37,7 @@ static const struct verb {
     {"sessions", ctl_sessions, "[USER@DOMAIN]", "list the sessions of one user or of all", true},
     {"kick", ctl_kick, "USER@DOMAIN[/RESOURCE]", "end sessions", true},
     {"cluster", ctl_cluster, "", "epoch, processes, slots, Redis", true},
+    {"where", ctl_where, "JID...", "which router is the home of each", true},
     {"stats", ctl_stats, "NAME [--prometheus]", "the figures of one process, from its endpoint", true},
     {"config-check", ctl_config_check, "[FILE]", "say what is wrong in a configuration", false},
     {"sample-config", ctl_sample_config, "", "print a configuration with every option and its default",

@@ -89,6 +89,7 @@ int ctl_users(struct ctl *c);
 int ctl_sessions(struct ctl *c);
 int ctl_kick(struct ctl *c);
 int ctl_cluster(struct ctl *c);
+int ctl_where(struct ctl *c);
 int ctl_stats(struct ctl *c);
 int ctl_config_check(struct ctl *c);
 int ctl_sample_config(struct ctl *c);
