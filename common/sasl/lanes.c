@@ -215,7 +215,8 @@ static uint64_t big_endian(const uint8_t *p, size_t n)
 static void lane_fill(void *block, size_t word_bytes, unsigned lane, struct span text, bool pad)
 {
     uint8_t bytes[128] = {0};
-    memcpy(bytes, text.p, text.n);
+    if (text.n > 0)
+        memcpy(bytes, text.p, text.n);
     if (pad)
         bytes[text.n] = 0x80;
     for (unsigned i = 0; i < 16; i++) {
