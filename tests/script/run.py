@@ -1,0 +1,273 @@
+#!/usr/bin/python3
+"""Runs the dialogues of tests/script/dialogues against a cluster of its own, or against any XMPP server.
+
+    tests/script/run.py [PATTERN]...                 dialogues whose name contains one of the patterns (default: all)
+    tests/script/run.py --host H --port P --domain D --accounts register|"COMMAND {user} {password}"  another server
+"""
+import argparse
+import concurrent.futures
+import json
+import os
+import pathlib
+import re
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+
+sys.dont_write_bytecode = True
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+sys.path.insert(0, str(HERE))
+
+import dialogue  # noqa: E402
+import matrices  # noqa: E402
+from xmpp import Failed  # noqa: E402
+
+# The kinds of clusters; a dialogue says which one it needs (`cluster:`), "usual" otherwise.
+USUAL = ["limits.connection_rate_per_address=100000", "limits.connections_per_address=20000", "cluster.domains=localhost,second.localhost"]
+CLUSTERS = {
+    "usual": (2, 2, USUAL),
+    "tight": (
+        1,
+        1,
+        [
+            "limits.connection_rate_per_address=100000",
+            "limits.sessions_per_account=3",
+            "limits.roster_items=3",
+            "c2s.stanza_max_bytes=10000",
+            "c2s.login_timeout_s=3",
+            "c2s.idle_timeout_s=2",
+            "limits.auth_attempts=3",
+            "mailbox.messages_max=3",
+            "register.enabled=true",
+        ],
+    ),
+    "crowd": (1, 1, ["limits.connections_per_address=5", "limits.connection_rate_per_address=100000"]),
+    "rate": (1, 1, ["limits.connection_rate_per_address=3", "limits.stanzas_per_second=20"]),
+    "fragile": (2, 2, USUAL),
+}
+
+
+class Cluster:
+    """A Jackdaw of our own, from deploy/run."""
+
+    def __init__(self, kind, offset, keep):
+        self.kind, self.offset, self.domain, self.keep = kind, offset, "localhost", keep
+        self.routers, self.c2s, self.settings = CLUSTERS[kind]
+        self.dir = pathlib.Path(tempfile.mkdtemp(prefix="jd-script-", dir="/tmp"))
+        self.homes = {}
+        self.command = [str(ROOT / "deploy/run"), "--dir", str(self.dir), "--port-offset", str(offset)]
+
+    def start(self):
+        argv = self.command + ["--routers", str(self.routers), "--c2s", str(self.c2s), "--s2s", "0", "--detach"]
+        for s in self.settings:
+            argv += ["--set", s]
+        done = subprocess.run(argv, capture_output=True, text=True)
+        if done.returncode != 0:
+            raise SystemExit(f"the cluster did not start:\n{done.stdout}{done.stderr}")
+
+    def stop(self):
+        subprocess.run(self.command[:3] + ["--stop"], capture_output=True)
+        if not self.keep:
+            shutil.rmtree(self.dir, ignore_errors=True)
+
+    def address(self, where, tls):
+        if where:
+            return ("127.0.0.1", 15222 + int(where.rpartition("-")[2]) + self.offset)
+        return ("127.0.0.1", (5223 if tls else 5222) + self.offset)
+
+    def ctl(self, arguments):
+        argv = [str(self.dir / "bin/jackdawctl"), "--dir", str(self.dir)] + arguments
+        done = subprocess.run(argv, capture_output=True, text=True)
+        if done.returncode != 0:
+            raise Failed(f"jackdawctl {' '.join(arguments)}: {done.stderr}")
+        return done.stdout
+
+    def kill(self, name):
+        os.kill(int((self.dir / f"run/{name}.pid").read_text()), 9)
+
+    def add_accounts(self, users):
+        file = self.dir / "accounts"
+        file.write_text("".join(f"{u}@{self.domain} {dialogue.PASSWORD}\n" for u in users))
+        self.ctl(["adduser", "--file", str(file)])
+        for line in self.ctl(["where"] + [f"{u}@{self.domain}" for u in users]).splitlines() if self.routers > 1 else ():
+            jid, home = line.split()
+            self.homes[jid.partition("@")[0]] = home
+
+
+class Foreign:
+    """Some other server."""
+
+    def __init__(self, args):
+        self.args, self.domain, self.homes = args, args.domain, {}
+        self.kind = "foreign"
+
+    def start(self):
+        pass
+
+    stop = start
+
+    def address(self, where, tls):
+        return (self.args.host, self.args.tls_port if tls else self.args.port)
+
+    def ctl(self, arguments):
+        raise Failed("only Jackdaw has jackdawctl")
+
+    kill = ctl
+
+    def add_accounts(self, users):
+        if self.args.accounts == "none":
+            return
+        for user in users:
+            argv = [a.format(user=user, password=dialogue.PASSWORD) for a in shlex.split(self.args.accounts)]
+            done = subprocess.run(argv, capture_output=True, text=True)
+            if done.returncode != 0:
+                raise SystemExit(f"{' '.join(argv)}: {done.stdout}{done.stderr}")
+
+
+class Cast:
+    """Hands out fresh accounts; "near" and "far" ask for people whose homes are the same or different routers."""
+
+    def __init__(self, server, count, prefix):
+        self.free = [f"{prefix}{i}" for i in range(count)]
+        self.server = server
+        server.add_accounts(self.free)
+
+    def take(self, home=None, other=None):
+        for i, user in enumerate(self.free):
+            h = self.server.homes.get(user)
+            if h is None or (home in (None, h) and (other is None or other != h)):
+                return self.free.pop(i)
+        raise SystemExit("too few accounts: raise the count in run.py")
+
+    def choose(self, d):
+        people, out = d.people(), {}
+        for p in people:
+            if not out:
+                out[p] = self.take()
+                first = self.server.homes.get(out[p])
+            elif p in d.options.get("far", "").split():
+                out[p] = self.take(other=first)
+            elif p in d.options.get("near", "").split():
+                out[p] = self.take(home=first)
+            else:
+                out[p] = self.take()
+        return out
+
+
+def perform(d, server, accounts):
+    """(result, reason, seconds, transcript)"""
+    began = time.monotonic()
+    show = dialogue.Performance(d, server, accounts)
+    try:
+        show.run()
+        return "pass", "", time.monotonic() - began, show.transcript
+    except Failed as e:
+        return "FAIL", str(e), time.monotonic() - began, show.transcript
+    except SystemExit as e:
+        return "FAIL", f"the dialogue is wrong: {e}", time.monotonic() - began, show.transcript
+    except Exception:  # a broken connection, say: the dialogue has failed, the others go on
+        return "FAIL", traceback.format_exc(), time.monotonic() - began, show.transcript
+
+
+def load(patterns):
+    dialogues = []
+    for path in sorted((HERE / "dialogues").glob("*.txt")):
+        dialogues += dialogue.read(path)
+    dialogues += matrices.dialogues()
+    names = [d.name for d in dialogues]
+    for name in {n for n in names if names.count(n) > 1}:
+        raise SystemExit(f"there are two dialogues {name}")
+    if patterns:
+        dialogues = [d for d in dialogues if any(p in d.name for p in patterns)]
+    return dialogues
+
+
+def run_on(server, dialogues, args, results):
+    """Performs dialogues on one server, several at a time."""
+    try:
+        server.start()
+        people = sum(len(d.people()) for d in dialogues)
+        # Half of the people are far from the others: twice the number, and some, is enough.
+        cast = Cast(server, people * (2 if server.kind in ("usual", "fragile") else 1) + 20, f"{args.prefix}{server.kind[0]}")
+        casting = [(d, cast.choose(d)) for d in dialogues]
+        together = [c for c in casting if "serial" not in c[0].options]
+        alone = [c for c in casting if "serial" in c[0].options]
+        with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
+            futures = {pool.submit(perform, d, server, who): d for d, who in together}
+            for f in concurrent.futures.as_completed(futures):
+                report(futures[f], f.result(), args, results)
+        for d, who in alone:
+            report(d, perform(d, server, who), args, results)
+    finally:
+        server.stop()
+
+
+def report(d, outcome, args, results):
+    result, reason, seconds, transcript = outcome
+    results[d.name] = (result, reason)
+    if result == "pass" and not args.verbose:
+        return
+    print(f"{result} {d.name} ({seconds:.1f} s) {d.title}", flush=True)
+    if result != "pass":
+        print(f"    {reason}", flush=True)
+    if args.transcripts and (result != "pass" or args.verbose):
+        print("\n".join("      " + line for line in transcript), flush=True)
+
+
+def free_offset():
+    """An offset at which nobody listens; each cluster takes the next one."""
+    for offset in range(20000 + os.getpid() % 200 * 10, 40000, 10):
+        with socket.socket() as s:
+            try:
+                s.bind(("127.0.0.1", 5222 + offset))
+                return offset
+            except OSError:
+                continue
+    raise SystemExit("no free ports")
+
+
+def main():
+    p = argparse.ArgumentParser(description="Runs the dialogues of tests/script/dialogues.")
+    p.add_argument("patterns", nargs="*", metavar="PATTERN", help="dialogues whose name contains it")
+    p.add_argument("--list", action="store_true", help="only list them")
+    p.add_argument("-v", "--verbose", action="store_true")
+    p.add_argument("-t", "--transcripts", action="store_true", help="show what was said in failed dialogues")
+    p.add_argument("-j", "--jobs", type=int, default=8, help="dialogues at a time")
+    p.add_argument("--keep", action="store_true", help="leave the clusters' directories")
+    p.add_argument("--host", help="another server, in place of a cluster of our own")
+    p.add_argument("--port", type=int, default=5222)
+    p.add_argument("--tls-port", type=int, default=5223)
+    p.add_argument("--domain", default="localhost")
+    p.add_argument("--accounts", default="none", metavar="COMMAND", help="adds an account: {user} {password}")
+    p.add_argument("--prefix", default="p", help="what account names begin with")
+    p.add_argument("--results", metavar="FILE", help="write the results there (JSON)")
+    args = p.parse_args()
+    dialogues = load(args.patterns)
+    if args.list:
+        for d in dialogues:
+            print(f"{d.name:40} {d.title}")
+        return 0
+    began, results = time.monotonic(), {}
+    if args.host:
+        own = [d for d in dialogues if "cluster" not in d.options and d.options.get("only") != "jackdaw"]
+        run_on(Foreign(args), own, args, results)
+    else:
+        for kind in CLUSTERS:
+            mine = [d for d in dialogues if d.options.get("cluster", "usual") == kind]
+            if mine:
+                run_on(Cluster(kind, free_offset(), args.keep), mine, args, results)
+    failed = [n for n, r in results.items() if r[0] != "pass"]
+    if args.results:
+        pathlib.Path(args.results).write_text(json.dumps(results, indent=1, sort_keys=True))
+    print(f"{len(results) - len(failed)} of {len(results)} dialogues passed in {time.monotonic() - began:.0f} s")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
