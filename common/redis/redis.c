@@ -67,8 +67,7 @@ static void redis_end(struct redis *r)
 {
     if (!r->dying || r->conns > 0 || r->telling)
         return;
-    LIST_EACH(it, &r->subscriptions)
-    {
+    LIST_EACH (it, &r->subscriptions) {
         struct subscription *s = LIST_ENTRY(it, struct subscription, node);
         free(s->channel);
         free(s);
@@ -146,8 +145,8 @@ static void subscribe_send(struct redis *r, const struct subscription *s)
 static void on_messages_up(void *ctx)
 {
     struct redis *r = ctx;
-    LIST_EACH(it, &r->subscriptions)
-    subscribe_send(r, LIST_ENTRY(it, struct subscription, node));
+    LIST_EACH (it, &r->subscriptions)
+        subscribe_send(r, LIST_ENTRY(it, struct subscription, node));
 }
 
 static void on_messages_down(void *ctx)
@@ -168,8 +167,7 @@ static void on_push(void *ctx, const struct redis_reply *reply)
         message = reply->items[2].text;
     else if (!span_is(kind, "subscribe"))
         return;
-    LIST_EACH(it, &r->subscriptions)
-    {
+    LIST_EACH (it, &r->subscriptions) {
         struct subscription *s = LIST_ENTRY(it, struct subscription, node);
         if (!r->dying && span_is(reply->items[1].text, s->channel))
             s->fn(s->ctx, message);

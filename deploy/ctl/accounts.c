@@ -3,7 +3,7 @@
 #include <stdlib.h>
 
 #include "common/base/map.h"
-#include "common/config/conf.h"
+#include "common/jid/jid.h"
 #include "common/redis/account.h"
 #include "deploy/ctl/ctl.h"
 
@@ -102,6 +102,20 @@ int ctl_passwd(struct ctl *c)
     return account_write(c, false);
 }
 
+/* Whoever is on-line with an account that has gone or is locked: their router ends them. */
+static void router_tell(struct ctl *c, const char *verb, struct span bare)
+{
+    struct buf why = {0};
+    struct jid jid;
+    unsigned ended = 0;
+    enum ctl_control_result result =
+        jid_split(bare, &jid) ? ctl_control(c, verb, &jid, &ended, &why) : CTL_CONTROL_DONE;
+    if (result == CTL_CONTROL_REFUSED || result == CTL_CONTROL_AWAY)
+        fprintf(stderr, "jackdawctl: sessions of %.*s may live on until their router writes next: %s\n",
+                SPAN_FMT(bare), buf_cstr(&why));
+    buf_free(&why);
+}
+
 int ctl_deluser(struct ctl *c)
 {
     struct buf jid = {0};
@@ -111,6 +125,8 @@ int ctl_deluser(struct ctl *c)
     if (account_begin(c, true, &jid, &code)) {
         account_delete(c->redis, buf_span(&jid), &call, on_account);
         code = account_finish(c, &call, buf_cstr(&jid), "deleted");
+        if (code == CTL_OK)
+            router_tell(c, "forget", buf_span(&jid));
     }
     buf_free(&jid);
     return code;
@@ -125,6 +141,8 @@ static int account_lock(struct ctl *c, bool disabled)
     if (account_begin(c, true, &jid, &code)) {
         account_set_disabled(c->redis, buf_span(&jid), disabled, &call, on_account);
         code = account_finish(c, &call, buf_cstr(&jid), disabled ? "disabled" : "enabled");
+        if (code == CTL_OK && disabled)
+            router_tell(c, "kick", buf_span(&jid));
     }
     buf_free(&jid);
     return code;

@@ -7,6 +7,7 @@
 #include "common/redis/redis.h"
 
 struct conf;
+struct jid;
 struct ring;
 
 /* Exit codes. */
@@ -77,21 +78,46 @@ struct ctl_password {
 void ctl_password_options(struct ctl *c, struct ctl_password *p);
 bool ctl_password_get(struct ctl *c, const struct ctl_password *p, struct buf *password);
 
-/* ---- the verbs */
+/* Tells the home router of a JID to "kick" (end the session, or with a bare JID all) or to "forget" (end all
+ * and read the account again). *ended: how many sessions ended; why not goes to *why. Connected. */
+enum ctl_control_result {
+    CTL_CONTROL_DONE,
+    CTL_CONTROL_REFUSED,
+    CTL_CONTROL_NO_ROUTER, /* none runs, so nobody is on-line either */
+    CTL_CONTROL_AWAY
+};
+enum ctl_control_result ctl_control(struct ctl *c, const char *verb, const struct jid *jid, unsigned *ended,
+                                    struct buf *why);
 
+/* ---- the verbs: each takes its arguments from c, says the outcome and returns an exit code */
+
+/* adduser: one account, or many with --file. */
 int ctl_adduser(struct ctl *c);
+/* adduser --file: file "-" is standard input; replace overwrites existing accounts. */
 int ctl_adduser_file(struct ctl *c, const char *file, bool replace, uint32_t iterations);
+/* deluser: the account, its keys and its sessions. */
 int ctl_deluser(struct ctl *c);
+/* passwd: new keys for an account. */
 int ctl_passwd(struct ctl *c);
+/* enable: log-ins again. */
 int ctl_enable(struct ctl *c);
+/* disable: no log-ins, sessions end. */
 int ctl_disable(struct ctl *c);
+/* users: a walk over the accounts, sorted. */
 int ctl_users(struct ctl *c);
+/* sessions: as the routers keep them in Redis. */
 int ctl_sessions(struct ctl *c);
+/* kick: ends sessions at their router. */
 int ctl_kick(struct ctl *c);
+/* cluster: members, slots, Redis. */
 int ctl_cluster(struct ctl *c);
+/* where: the home router of each JID. */
 int ctl_where(struct ctl *c);
+/* stats: what the endpoint of a process says. */
 int ctl_stats(struct ctl *c);
+/* config-check: the mistakes in a file. */
 int ctl_config_check(struct ctl *c);
+/* sample-config: every option with its default. */
 int ctl_sample_config(struct ctl *c);
 
 #endif

@@ -255,12 +255,12 @@ static void router_frame(void *ctx, struct bus_peer *from, struct span frame)
         return;
     snprintf(asked, sizeof(asked), "%.*s %.*s", SPAN_FMT(f.name), SPAN_FMT(f.text));
     struct wire_frame reply = {
-        .kind = WIRE_REPLY, .slot = UINT16_MAX, .n = f.n, .text = SPAN("{\"sessions\":2}")};
+        .kind = WIRE_REPLY, .slot = UINT16_MAX, .n = f.n, .text = SPAN("{\"sessions_ended\":2}")};
     if (span_is(f.text, "b@localhost"))
-        reply.text = SPAN("{\"sessions\":0}");
+        reply.text = SPAN("{\"sessions_ended\":0}");
     if (span_is(f.text, "c@localhost")) {
         reply.num = 1;
-        reply.text = SPAN("Redis is away");
+        reply.text = SPAN("");
     }
     wire_add(&out, &reply);
     bus_send(from, buf_span(&out));
@@ -296,9 +296,17 @@ static void test_kick(void **state)
     expect(w, "kick a@localhost/Phone --json", 0, "{\"ok\":true}");
     assert_string_equal(asked, "kick a@localhost/Phone");
     expect(w, "kick b@localhost", 1, "b@localhost has no session");
-    expect(w, "kick c@localhost", 1, "c@localhost: Redis is away");
+    expect(w, "kick c@localhost", 1, "c@localhost: router-1 cannot do it now");
+    /* Who is deleted or locked does not stay on-line. */
+    expect(w, "adduser d@localhost --password x", 0, "added");
+    expect(w, "disable d@localhost", 0, "disabled");
+    assert_string_equal(asked, "kick d@localhost");
+    expect(w, "deluser d@localhost", 0, "d@localhost deleted\n");
+    assert_string_equal(asked, "forget d@localhost");
     bus_free(bus);
     client_turn(&w->c, 50);
+    expect(w, "adduser d@localhost --password x", 0, "added");
+    expect(w, "--timeout 1 deluser d@localhost", 0, "may live on");
     expect(w, "--timeout 1 kick a@localhost", 3, "gives no answer");
 }
 
