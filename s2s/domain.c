@@ -322,6 +322,8 @@ static void remote_free(struct remote *r)
     LIST_EACH (it, &r->pairs)
         pair_free(LIST_ENTRY(it, struct pair, node));
     fail_verifies(r);
+    if (r->out != NULL)
+        out_forget(r->out);
     free(r->domain);
     free(r->reason);
     free(r);

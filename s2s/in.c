@@ -35,10 +35,10 @@ struct in {
     unsigned sasl_failures;
     bool certified; /* the certificate is good for header_from */
     bool bidi;
-    bool starttls_done;
 };
 
 static const struct leg_role role;
+static void use_both_ways(struct in *in, struct span from, struct span to);
 
 static struct in *in_of(struct leg *l)
 {
@@ -167,7 +167,12 @@ static void on_opened(struct leg *l, const struct xml_element *header)
         leg_open(l, l->stream.version > 0);
         if (l->stream.version > 0)
             write_features(in);
-        leg_step(l);
+        if (in->external != NULL) { /* the stream after SASL is ready at once */
+            leg_step_done(l);
+            use_both_ways(in, span_of(in->external), buf_span(&l->from));
+        } else {
+            leg_step(l);
+        }
     }
 }
 
@@ -216,7 +221,17 @@ static void answer(struct in *in, const char *name, struct span from, struct spa
     buf_free(&text);
 }
 
-/* The pair is proven: stanzas may come, and when the stream goes both ways ours may go. */
+/* Ours may go over it as well, when that was agreed (XEP-0288). */
+static void use_both_ways(struct in *in, struct span from, struct span to)
+{
+    struct leg *l = &in->leg;
+    if (!in->bidi || l->peer == NULL || !span_is(from, l->peer) || to.n == 0)
+        return;
+    metric_add(S2S_BIDI);
+    domain_up(l->s2s, to, from, l);
+}
+
+/* The pair is proven: stanzas may come. */
 static void prove(struct in *in, struct span from, struct span to, const char *by, enum s2s_metric metric)
 {
     struct leg *l = &in->leg;
@@ -225,10 +240,8 @@ static void prove(struct in *in, struct span from, struct span to, const char *b
              SPAN_FMT(from), SPAN_FMT(to), conn_peer_name(&l->conn), l->conn.tls != NULL ? "yes" : "no");
     if (in->open_count == 0)
         leg_step_done(l);
-    if (in->bidi && l->peer != NULL && span_is(from, l->peer)) {
-        metric_add(S2S_BIDI);
-        domain_up(l->s2s, to, from, l);
-    }
+    if (in->external == NULL)
+        use_both_ways(in, from, to);
 }
 
 void in_verified(struct s2s *s, uint64_t sid, struct span local, struct span remote, enum in_verdict verdict)

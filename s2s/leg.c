@@ -12,7 +12,8 @@
 #define HOLD_UNSAFE 1 /* reasons of conn_hold */
 #define HOLD_RATE   2
 #define TICK_MS     1000
-#define ASK_EVERY   32 /* stanzas after which an <r/> goes out although one is open */
+#define DRAIN_MS    100 /* between looks whether all is safe */
+#define ASK_EVERY   32  /* stanzas after which an <r/> goes out although one is open */
 
 static struct leg *leg_of(struct conn *c)
 {
@@ -112,7 +113,7 @@ static void on_tick(struct timer *t, uint64_t now)
 {
     struct leg *l = CONTAINER_OF(t, struct leg, timer);
     const struct conf *conf = l->s2s->conf;
-    ring_timer_set(l->s2s->ring, t, TICK_MS);
+    ring_timer_set(l->s2s->ring, t, l->s2s->draining ? DRAIN_MS : TICK_MS);
     conn_unhold(&l->conn, HOLD_RATE);
     if (l->over)
         return;
@@ -122,12 +123,25 @@ static void on_tick(struct timer *t, uint64_t now)
     } else if (l->asked_ms != 0 && now >= l->asked_ms + (uint64_t)conf->s2s_ack_timeout_s * 1000) {
         metric_add(S2S_TIMEOUT_ACK);
         leg_fail(l, STREAM_E_CONNECTION_TIMEOUT, "stanzas were not acknowledged in time");
+    } else if (queue_first(&l->unacked) != NULL && now >= queue_first(&l->unacked)->deadline_ms) {
+        metric_add(S2S_TIMEOUT_ACK);
+        leg_fail(l, STREAM_E_CONNECTION_TIMEOUT, "stanzas are not taken");
+    } else if (l->s2s->draining && l->unacked.count == 0 && l->taken == l->handled) {
+        leg_fail(l, STREAM_E_SYSTEM_SHUTDOWN, NULL);
     } else if (l->step_ms == 0 && l->unacked.count == 0 && l->taken == l->handled &&
                now >= l->used_ms + (uint64_t)conf->s2s_idle_timeout_s * 1000 &&
                l->stream.kind != &l->s2s->component_kind) {
         metric_add(S2S_IDLE);
         leg_close(l);
     }
+}
+
+void leg_drain(struct leg *l)
+{
+    if (l->conn.phase == CONN_DIALLING || !l->stream.header_sent)
+        conn_drop(&l->conn, "this server is being shut down");
+    else if (!l->over)
+        ring_timer_set(l->s2s->ring, &l->timer, 0);
 }
 
 /* ---- stanzas out ---- */
@@ -259,6 +273,30 @@ static void refuse_stanza(struct leg *l, const struct stanza *s, enum stanza_err
     buf_free(&out);
 }
 
+/* False: it may not come from this peer, and the stream has been ended for it. */
+static bool may_send(struct leg *l, struct stanza s, enum stanza_verdict verdict)
+{
+    if (verdict == STANZA_BAD_TO) /* who may say that is asked about the domain that the stream is for */
+        jid_split(buf_span(&l->from), &s.to);
+    switch (l->role->may(l, &s)) {
+    case LEG_GOOD:
+        return true;
+    case LEG_INVALID_FROM:
+        metric_add(S2S_REFUSED_FROM);
+        leg_fail(l, STREAM_E_INVALID_FROM, "this stream has not proven that domain");
+        break;
+    case LEG_HOST_UNKNOWN:
+        metric_add(S2S_REFUSED_HOST);
+        leg_fail(l, STREAM_E_HOST_UNKNOWN, "that domain is not served here");
+        break;
+    case LEG_NOT_AUTHORIZED:
+        metric_add(S2S_REFUSED_UNAUTHORIZED);
+        leg_fail(l, STREAM_E_NOT_AUTHORIZED, "no stanzas before authentication");
+        break;
+    }
+    return false;
+}
+
 static void on_stanza(struct leg *l, const struct xml_element *e, struct span raw)
 {
     struct s2s *s2s = l->s2s;
@@ -276,24 +314,8 @@ static void on_stanza(struct leg *l, const struct xml_element *e, struct span ra
                  "'from' and 'to' are needed");
         return;
     }
-    if (verdict != STANZA_BAD_TO) {
-        switch (l->role->may(l, &s)) {
-        case LEG_GOOD:
-            break;
-        case LEG_INVALID_FROM:
-            metric_add(S2S_REFUSED_FROM);
-            leg_fail(l, STREAM_E_INVALID_FROM, "this stream has not proven that domain");
-            return;
-        case LEG_HOST_UNKNOWN:
-            metric_add(S2S_REFUSED_HOST);
-            leg_fail(l, STREAM_E_HOST_UNKNOWN, "that domain is not served here");
-            return;
-        case LEG_NOT_AUTHORIZED:
-            metric_add(S2S_REFUSED_UNAUTHORIZED);
-            leg_fail(l, STREAM_E_NOT_AUTHORIZED, "no stanzas before authentication");
-            return;
-        }
-    }
+    if (!may_send(l, s, verdict))
+        return;
     uint64_t n = ++l->taken;
     l->used_ms = now_ms_of(l);
     metric_add(S2S_IN_STANZAS);

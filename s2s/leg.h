@@ -87,6 +87,9 @@ void leg_write(struct leg *l, const char *format, ...) PRINTF_LIKE(2, 3);
 void leg_fail(struct leg *l, enum stream_error error, const char *text);
 void leg_close(struct leg *l);
 
+/* The process goes down: ends the stream as soon as all that came and went over it is safe. */
+void leg_drain(struct leg *l);
+
 /* The step must be done within s2s.connect_timeout_s from now / there is no step any more. */
 void leg_step(struct leg *l);
 void leg_step_done(struct leg *l);

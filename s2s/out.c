@@ -82,6 +82,12 @@ static bool wanted(const struct remote *r)
     return false;
 }
 
+void out_forget(struct out *o)
+{
+    if (!o->begun)
+        out_free(o);
+}
+
 static void tell_lost(struct out *o, enum stanza_error error, const char *reason)
 {
     struct remote *r = o->remote;

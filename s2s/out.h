@@ -12,4 +12,7 @@ struct out *out_start(struct remote *r);
 /* There is something new to prove or to verify. */
 void out_poke(struct out *o);
 
+/* Forgets one at the end of the process; nothing is told. */
+void out_forget(struct out *o);
+
 #endif

@@ -304,13 +304,8 @@ static void role_drain(void *self)
     s->draining = true;
     listeners_close(s);
     log_info("s2s", "draining %llu streams", (unsigned long long)s->hub.count);
-    LIST_EACH (it, &s->legs) {
-        struct leg *l = LIST_ENTRY(it, struct leg, node);
-        if (l->conn.phase == CONN_OPEN && l->stream.header_sent)
-            leg_fail(l, STREAM_E_SYSTEM_SHUTDOWN, NULL);
-        else
-            conn_drop(&l->conn, "this server is being shut down");
-    }
+    LIST_EACH (it, &s->legs)
+        leg_drain(LIST_ENTRY(it, struct leg, node));
     if (s->hub.count == 0)
         proc_drained(s->proc);
 }
