@@ -107,7 +107,6 @@ static void failed_tell(struct timer *t, uint64_t now_ms)
 static void on_up(void *ctx)
 {
     struct redis *r = ctx;
-    stat_set(&redis_stat_up, 1);
     if (r->state != NULL)
         r->state(r->ctx, true);
 }
@@ -115,7 +114,6 @@ static void on_up(void *ctx)
 static void on_down(void *ctx)
 {
     struct redis *r = ctx;
-    stat_set(&redis_stat_up, 0);
     if (r->state != NULL)
         r->state(r->ctx, false);
 }

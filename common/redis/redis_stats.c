@@ -12,7 +12,6 @@ struct stat_counter redis_stat_reconnects =
     STAT_COUNTER("jackdaw_redis_reconnects_total", "Connections and attempts that ended", NULL);
 struct stat_gauge redis_stat_in_flight =
     STAT_GAUGE("jackdaw_redis_in_flight", "Commands that wait for their reply", NULL);
-struct stat_gauge redis_stat_up = STAT_GAUGE("jackdaw_redis_up", "1 while Redis is usable", NULL);
 struct stat_histogram redis_stat_reply =
     STAT_HISTOGRAM("jackdaw_redis_reply_seconds", "Time from a command to its reply", NULL);
 
@@ -24,6 +23,5 @@ void redis_stats_register(void)
     stat_register(&redis_stat_timeouts.meta);
     stat_register(&redis_stat_reconnects.meta);
     stat_register(&redis_stat_in_flight.meta);
-    stat_register(&redis_stat_up.meta);
     stat_register(&redis_stat_reply.meta);
 }

@@ -10,7 +10,6 @@ extern struct stat_counter redis_stat_lost;       /* never answered */
 extern struct stat_counter redis_stat_timeouts;   /* connections ended by a deadline */
 extern struct stat_counter redis_stat_reconnects; /* connections that ended, for whatever reason */
 extern struct stat_gauge redis_stat_in_flight;    /* commands waiting for their reply */
-extern struct stat_gauge redis_stat_up;           /* 1 while commands can be expected to be answered */
 extern struct stat_histogram redis_stat_reply;    /* from the command to its reply */
 
 /* Enters all in the process's list. */
