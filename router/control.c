@@ -1,3 +1,5 @@
+/* Operators' requests: an account that is deleted takes leave of its contacts first; then its sessions end.
+ */
 #include "router/control.h"
 
 #include <stdio.h>
@@ -6,6 +8,7 @@
 #include "common/base/text.h"
 #include "common/log/log.h"
 #include "common/stream/stream.h"
+#include "router/feature.h"
 #include "router/session.h"
 
 struct request {
@@ -47,6 +50,8 @@ static void act(struct user *u, void *ctx, bool gone)
         free(r);
         return;
     }
+    if (r->forget && u->exists)
+        feature_event(EV_USER_DELETED, u, NULL);
     unsigned ended = end_sessions(u, r->forget ? (struct span){NULL, 0} : jid_resource(&jid),
                                   r->forget ? "the account has changed" : "ended by the operator");
     if (r->forget)

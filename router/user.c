@@ -299,7 +299,7 @@ static void commit_done(void *ctx, enum store_result result)
     }
     if (result == STORE_FULL)
         log_error("user",
-                  "Redis is out of memory, a write was refused: raise maxmemory or remove data jid=%s",
+                  "Redis refused a write for good, see the line before: often maxmemory jid=%s",
                   u->bare);
     struct list waiters;
     list_init(&waiters);

@@ -308,8 +308,8 @@ static void peer_free(struct bus_peer *p)
 
 static void free_dead(struct bus *b)
 {
-    LIST_EACH(node, &b->dead)
-    peer_free(LIST_ENTRY(node, struct bus_peer, node));
+    LIST_EACH (node, &b->dead)
+        peer_free(LIST_ENTRY(node, struct bus_peer, node));
 }
 
 /* Ends the old object and makes the one that follows; a connection of ours goes over to it. */
@@ -459,8 +459,7 @@ static void check_accepted(struct timer *t, uint64_t now_ms)
     struct bus *b = CONTAINER_OF(t, struct bus, check);
 
     (void)now_ms;
-    LIST_EACH(node, &b->peers)
-    {
+    LIST_EACH (node, &b->peers) {
         struct bus_peer *p = LIST_ENTRY(node, struct bus_peer, node);
         if (!p->dialed && p->link.state == LINK_STATE_UP) {
             p->link.beat_due = true;
@@ -481,8 +480,7 @@ static void dialed_lost(void *ctx, struct span endpoint)
     struct bus *b = ctx;
     bool known = false;
 
-    LIST_EACH(node, &b->peers)
-    {
+    LIST_EACH (node, &b->peers) {
         struct bus_peer *p = LIST_ENTRY(node, struct bus_peer, node);
         if (p->dialed && span_is(endpoint, p->endpoint)) {
             known = true;
@@ -498,8 +496,7 @@ static void retry_fired(struct timer *t, uint64_t now_ms)
     struct bus *b = CONTAINER_OF(t, struct bus, retry);
 
     (void)now_ms;
-    LIST_EACH(node, &b->peers)
-    {
+    LIST_EACH (node, &b->peers) {
         struct bus_peer *p = LIST_ENTRY(node, struct bus_peer, node);
         if (p->link.state == LINK_STATE_UP && p->link.cursor != &p->link.kept)
             mark_dirty(p);
@@ -591,8 +588,8 @@ static void tick_fired(struct timer *t, uint64_t now_ms)
 
     /* A handler may end any peer, so walk over a copy; the dead stay readable until the hook. */
     all = xmalloc((b->names.count + 1) * sizeof *all);
-    LIST_EACH(node, &b->peers)
-    all[count++] = LIST_ENTRY(node, struct bus_peer, node);
+    LIST_EACH (node, &b->peers)
+        all[count++] = LIST_ENTRY(node, struct bus_peer, node);
     for (unsigned i = 0; i < count; i++) {
         struct bus_peer *p = all[i];
         unsigned events;
@@ -616,8 +613,8 @@ static int64_t unacked_bytes(void *ctx)
     const struct bus *b = ctx;
     int64_t sum = 0;
 
-    LIST_EACH(node, &b->peers)
-    sum += (int64_t)LIST_ENTRY(node, struct bus_peer, node)->link.unacked_bytes;
+    LIST_EACH (node, &b->peers)
+        sum += (int64_t)LIST_ENTRY(node, struct bus_peer, node)->link.unacked_bytes;
     return sum;
 }
 
@@ -670,8 +667,8 @@ void bus_free(struct bus *b)
         return;
     CHECK(!b->in_hook);
     bus_stats_forget(b);
-    LIST_EACH(node, &b->peers)
-    peer_end(LIST_ENTRY(node, struct bus_peer, node));
+    LIST_EACH (node, &b->peers)
+        peer_end(LIST_ENTRY(node, struct bus_peer, node));
     free_dead(b);
     ring_hook_del(b->ring, &b->hook);
     ring_timer_clear(b->ring, &b->tick);
@@ -685,8 +682,7 @@ void bus_free(struct bus *b)
 
 bool bus_is_idle(const struct bus *b)
 {
-    LIST_EACH(node, &b->peers)
-    {
+    LIST_EACH (node, &b->peers) {
         const struct bus_peer *p = LIST_ENTRY(node, struct bus_peer, node);
         if (p->link.state == LINK_STATE_UP && p->link.unacked_bytes > 0)
             return false;

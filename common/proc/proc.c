@@ -59,9 +59,6 @@ struct proc {
 static struct proc *the_proc;
 
 static struct stat_gauge gauge_ready = STAT_GAUGE("jackdaw_ready", "1 while the process serves", NULL);
-static struct stat_gauge gauge_epoch = STAT_GAUGE("jackdaw_epoch", "Membership epoch in force", NULL);
-static struct stat_gauge gauge_lease =
-    STAT_GAUGE("jackdaw_lease_held", "1 while the own lease is held", NULL);
 static struct stat_gauge gauge_redis = STAT_GAUGE("jackdaw_redis_up", "1 while Redis answers", NULL);
 static struct stat_gauge gauge_start =
     STAT_GAUGE("jackdaw_start_time_seconds", "Start of the process, seconds since 1970", NULL);
@@ -151,8 +148,6 @@ static void proc_check_ready(struct proc *p)
     }
     endpoint_set_not_ready(p->endpoint, why);
     stat_set(&gauge_ready, why == NULL);
-    stat_set(&gauge_epoch, member_epoch(p->member));
-    stat_set(&gauge_lease, member_holds_lease(p->member));
     stat_set(&gauge_redis, redis_is_up(p->redis));
 }
 
@@ -422,9 +417,9 @@ static void on_crash_note(void)
 
 static void register_gauges(const struct proc *p)
 {
-    static struct stat_gauge *const gauges[] = {
-        &gauge_ready,    &gauge_epoch, &gauge_lease, &gauge_redis,       &gauge_start,
-        &gauge_resident, &gauge_cpu,   &gauge_lag,   &gauge_descriptors, &gauge_info};
+    static struct stat_gauge *const gauges[] = {&gauge_ready,       &gauge_redis, &gauge_start,
+                                                &gauge_resident,    &gauge_cpu,   &gauge_lag,
+                                                &gauge_descriptors, &gauge_info};
     static char labels[128];
     snprintf(labels, sizeof labels, "name=\"%s\",role=\"%s\",version=\"%s\"", p->node.name, p->role->role,
              JACKDAW_VERSION);

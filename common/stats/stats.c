@@ -40,8 +40,7 @@ void stat_register(struct stat_meta *meta)
 
     if (meta->node.next != NULL)
         return;
-    LIST_EACH(it, &registry)
-    {
+    LIST_EACH (it, &registry) {
         if (strcmp(LIST_ENTRY(it, struct stat_meta, node)->name, meta->name) == 0)
             behind = it->next;
     }
@@ -59,8 +58,7 @@ void stat_observe(struct stat_histogram *h, uint64_t us)
 
 void stat_refresh(void)
 {
-    LIST_EACH(it, &registry)
-    {
+    LIST_EACH (it, &registry) {
         struct stat_gauge *g = CONTAINER_OF(it, struct stat_gauge, meta.node);
         if (g->meta.kind == STAT_KIND_GAUGE && g->read != NULL)
             stat_set(g, g->read(g->ctx));
@@ -119,8 +117,7 @@ void stat_write_prometheus(struct buf *out)
     static const char *const types[] = {"counter", "gauge", "histogram"};
     const char *last_name = "";
 
-    LIST_EACH(it, &registry)
-    {
+    LIST_EACH (it, &registry) {
         const struct stat_meta *meta = LIST_ENTRY(it, struct stat_meta, node);
         if (strcmp(meta->name, last_name) != 0)
             buf_addf(out, "# HELP %s %s\n# TYPE %s %s\n", meta->name, meta->help, meta->name,
@@ -161,8 +158,7 @@ void stat_write_json(struct buf *out)
     struct buf key = {0};
 
     json_open(&j, NULL, '{');
-    LIST_EACH(it, &registry)
-    {
+    LIST_EACH (it, &registry) {
         const struct stat_meta *meta = LIST_ENTRY(it, struct stat_meta, node);
         buf_clear(&key);
         buf_add_str(&key, meta->name);

@@ -50,8 +50,8 @@ struct tls *tls_accept(struct tls_ctx *ctx);
 struct tls *tls_connect(struct tls_ctx *ctx, const char *server_name);
 void tls_free(struct tls *t);
 
-/* For STARTTLS: the certificate by the stream's `to` when the client sends no SNI. On a client session: shows that
- * domain's certificate when the server asks for one. Before the first tls_feed. */
+/* For STARTTLS: the certificate by the stream's `to` when the client sends no SNI. On a client session: shows
+ * that domain's certificate when the server asks for one. Before the first tls_feed. */
 void tls_prefer_domain(struct tls *t, const char *domain);
 
 /* Takes received bytes (all of them; in.n may be 0 to start a client handshake), appends decrypted bytes to

@@ -123,10 +123,9 @@ int ctl_deluser(struct ctl *c)
     struct account_call call = {.ctx = &w};
     int code;
     if (account_begin(c, true, &jid, &code)) {
+        router_tell(c, "forget", buf_span(&jid)); /* first: it still knows whom to tell about it */
         account_delete(c->redis, buf_span(&jid), &call, on_account);
         code = account_finish(c, &call, buf_cstr(&jid), "deleted");
-        if (code == CTL_OK)
-            router_tell(c, "forget", buf_span(&jid));
     }
     buf_free(&jid);
     return code;

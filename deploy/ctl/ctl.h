@@ -78,8 +78,9 @@ struct ctl_password {
 void ctl_password_options(struct ctl *c, struct ctl_password *p);
 bool ctl_password_get(struct ctl *c, const struct ctl_password *p, struct buf *password);
 
-/* Tells the home router of a JID to "kick" (end the session, or with a bare JID all) or to "forget" (end all
- * and read the account again). *ended: how many sessions ended; why not goes to *why. Connected. */
+/* Tells the home router of a JID to "kick" (end the session, or with a bare JID all) or to "forget" (the
+ * account goes: tell its contacts, end all sessions). *ended: how many sessions ended; why not goes to *why.
+ * Connected. */
 enum ctl_control_result {
     CTL_CONTROL_DONE,
     CTL_CONTROL_REFUSED,

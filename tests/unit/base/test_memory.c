@@ -197,8 +197,7 @@ static void list_keeps_order(void **state)
     }
     list_splice(&a, &b);
     assert_true(list_empty(&b));
-    LIST_EACH(it, &a)
-    {
+    LIST_EACH (it, &a) {
         struct item *item = LIST_ENTRY(it, struct item, node);
         assert_int_equal(item->value, expected++);
         if (item->value % 2 == 0) {
