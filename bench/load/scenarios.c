@@ -1,0 +1,5 @@
+/* The list of scenarios. */
+#include "bench/load/scenarios/all.h"
+
+const struct scenario *const scenarios[] = {&scenario_chat,   &scenario_presence, &scenario_ping,
+                                            &scenario_logins, &scenario_idle,     NULL};
