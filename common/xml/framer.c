@@ -26,7 +26,8 @@ bool framer_begin(struct xml_framer *f, struct span in, struct xml_frame *out)
     while (n < in.n && framer_is_space((unsigned char)in.p[n]))
         n++;
     if (n > 0) {
-        f->begun = true;
+        /* Not begun by it: a line break behind the last element of the stream before a restart (clients that
+         * end each element with one are common) would make their XML declaration come too late. */
         *out = (struct xml_frame){.kind = XML_FRAME_SPACE, .n = n};
         return true;
     }

@@ -18,7 +18,7 @@ enum xml_error {
 
 enum xml_frame_kind {
     XML_FRAME_MORE,    /* the input ends inside an element or between elements */
-    XML_FRAME_DECL,    /* <?xml …?> at the very start */
+    XML_FRAME_DECL,    /* <?xml …?> at the start, behind white space at most */
     XML_FRAME_OPEN,    /* the root's start tag (the stream header) */
     XML_FRAME_ELEMENT, /* a whole child element of the root */
     XML_FRAME_SPACE,   /* white space between elements (a keep-alive) */
@@ -40,7 +40,7 @@ struct xml_framer {
     uint16_t attrs;
     uint8_t state;
     uint8_t quote;
-    bool begun; /* something was taken: an XML declaration would come too late */
+    bool begun; /* something but white space was taken: an XML declaration would come too late */
     bool root_open;
     bool rootless;
 };

@@ -95,6 +95,7 @@ static void pieces(void **state)
     EXPECT("<s><a><![CDATA[<x>] ]></x>]]]></a><b/>", "O3 E31 E4 ");
     EXPECT("<s><a><b/><c><d/></c></a>", "O3 E22 ");
     EXPECT("  <s> <a/>", "S2 O3 S1 E4 ");
+    EXPECT("\n<?xml version='1.0'?>\n<s>", "S1 D21 S1 O3 ");
     EXPECT("<s><\xc3\xa9/>", "O3 E5 ");
     EXPECT("<s>12", "O3 X2");
     EXPECT("", "");
@@ -130,7 +131,8 @@ static void refusals(void **state)
     EXPECT("<!DOCTYPE", expected);
     EXPECT("<?php", "");
     EXPECT("<?php ?>", expected);
-    EXPECT(" <?xml", "S1 X3");
+    EXPECT("<s><?xml", "O3 X3");
+    EXPECT("<?xml version='1.0'?><?xml", "D21 X3");
     snprintf(expected, sizeof(expected), "X%d", XML_UNSUPPORTED_ENCODING);
     EXPECT("\xfe\xff\0<", expected);
     EXPECT("<\0s\0", expected);

@@ -1,0 +1,461 @@
+#!/usr/bin/python3
+"""Peers that lie, stall and flood: each gets its stream or stanza error, and is counted by its reason."""
+import base64
+import hashlib
+import hmac
+import re
+import socket
+import ssl
+import threading
+import time
+import unittest
+
+from lab import BIDI, CLIENT, DIALBACK, SASL, SERVER, SM, STREAM, TLS, Case, Jackdaw, Peer, answers, free_port, until
+
+
+def refused(reason):
+    return f'jackdaw_s2s_refused_total{{reason="{reason}"}}'
+
+
+def dialback_key(secret, receiving, originating, stream_id):
+    key = hashlib.sha256(secret.encode()).hexdigest()
+    return hmac.new(key.encode(), f"{receiving} {originating} {stream_id}".encode(), "sha256").hexdigest()
+
+
+class FakeServer:
+    """Accepts server streams and answers as told; `behave(peer)` runs for each connection, in a thread."""
+
+    def __init__(self, behave):
+        self.behave = behave
+        self.sock = socket.socket()
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.sock.bind(("127.0.0.1", 0))
+        self.sock.listen(16)
+        self.port = self.sock.getsockname()[1]
+        self.count = 0
+        self.socks = []
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self):
+        while True:
+            try:
+                s, _ = self.sock.accept()
+            except OSError:
+                return
+            self.count += 1
+            self.socks.append(s)
+            threading.Thread(target=self.one, args=(s,), daemon=True).start()
+
+    def one(self, s):
+        try:
+            self.behave(Peer(s))
+        except (OSError, AssertionError):
+            pass
+
+    def close(self):
+        self.sock.close()
+        for s in self.socks:
+            try:
+                s.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+            s.close()
+
+
+def header(sender, to, id=None, version=True):
+    return (f"<?xml version='1.0'?><stream:stream xmlns='{SERVER}' xmlns:stream='{STREAM}' xmlns:db='{DIALBACK}' from='{sender}' to='{to}'"
+            + (f" id='{id}'" if id else "") + (" version='1.0'" if version else "") + ">")
+
+
+class Hostile(Case):
+    settings = {}
+
+    @classmethod
+    def prepare(cls):
+        lab = cls.lab
+        lab.dns_port = free_port()
+        cls.jackdaw = Jackdaw(lab, "jackdaw.lab", s2s__connect_timeout_s=2, s2s__queue_timeout_s=4, s2s__ack_timeout_s=3,
+                              s2s__connections_per_address=20, s2s__block="blocked.lab", **cls.settings)
+        lab.serve("jackdaw.lab", cls.jackdaw.port)
+        cls.auth = FakeServer(cls.authoritative)
+        for name in ("good.lab", "evil.lab", "other.lab"):
+            lab.serve(name, cls.auth.port)
+        lab.certificate("good.lab", ["good.lab"])
+        lab.certificate("expired", ["good.lab"], days=0)
+        lab.certificate("selfsigned", ["good.lab"], self_signed=True)
+        lab.certificate("wrong", ["other.lab"])
+        lab.start_dns()
+        cls.jackdaw.add("juliet")
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.auth.close()
+        super().tearDownClass()
+
+    @classmethod
+    def authoritative(cls, peer):
+        """good.lab's own server: knows its keys (made with "s"), speaks TLS with a certificate for nothing in particular."""
+        head = peer.wait_header()
+        to = head.get("to")
+        cls.reply(peer, to, head.get("from"))
+        peer.expect(f"{{{TLS}}}starttls")
+        peer.send(f"<proceed xmlns='{TLS}'/>")
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(cls.lab.dir / "selfsigned.crt", cls.lab.dir / "selfsigned.key")
+        peer.sock = context.wrap_socket(peer.sock, server_side=True)
+        peer.restart()
+        peer.wait_header()
+        peer.send(header(to, "jackdaw.lab", "auth2") + "<stream:features><dialback xmlns='urn:xmpp:features:dialback'/></stream:features>")
+        while True:
+            e = peer.expect(lambda e: e.tag.startswith(f"{{{DIALBACK}}}"), limit_s=60)
+            if e.tag.endswith("verify"):
+                good = e.text == dialback_key("s", e.get("from"), e.get("to"), e.get("id")) and e.get("to") == "good.lab"
+                peer.send(f"<db:verify from='{e.get('to')}' to='{e.get('from')}' id='{e.get('id')}' type='{'valid' if good else 'invalid'}'/>")
+            else:
+                peer.send(f"<db:result from='{e.get('to')}' to='{e.get('from')}' type='valid'/>")
+
+    @staticmethod
+    def reply(peer, sender, to):
+        peer.send(header(sender, to, "plain1") + f"<stream:features><starttls xmlns='{TLS}'><required/></starttls></stream:features>")
+
+    # Streams to Jackdaw
+
+    def clear(self, sender="good.lab", to="jackdaw.lab"):
+        p = Peer(socket.create_connection(("127.0.0.1", self.jackdaw.port)))
+        self.addCleanup(p.close)
+        p.send(header(sender, to))
+        return p
+
+    def tls(self, sender="good.lab", to="jackdaw.lab", certificate=None, features=True):
+        p = self.clear(sender, to)
+        p.expect(f"{{{STREAM}}}features")
+        p.send(f"<starttls xmlns='{TLS}'/>")
+        p.expect(f"{{{TLS}}}proceed")
+        context = ssl.create_default_context(cafile=self.lab.ca)
+        context.check_hostname = True
+        if certificate:
+            context.load_cert_chain(self.lab.dir / f"{certificate}.crt", self.lab.dir / f"{certificate}.key")
+        p.sock = context.wrap_socket(p.sock, server_hostname="jackdaw.lab")
+        p.restart()
+        p.send(header(sender, to))
+        if features:
+            p.features = p.expect(f"{{{STREAM}}}features")
+        return p
+
+    def external(self, certificate="good.lab"):
+        p = self.tls(certificate=certificate)
+        p.send(f"<auth xmlns='{SASL}' mechanism='EXTERNAL'>{base64.b64encode(b'good.lab').decode()}</auth>")
+        p.expect(f"{{{SASL}}}success")
+        p.restart()
+        p.send(header("good.lab", "jackdaw.lab"))
+        p.expect(f"{{{STREAM}}}features")
+        return p
+
+    def mechanisms(self, p):
+        m = p.features.find(f"{{{SASL}}}mechanisms")
+        return [] if m is None else [x.text for x in m]
+
+    def counted(self, reason, action):
+        before = self.jackdaw.stats(refused(reason))
+        action()
+        until(lambda: self.jackdaw.stats(refused(reason)) > before, f"not counted as {reason}")
+
+    # Certificates
+
+    def test_certificates_that_are_not_good_get_no_external(self):
+        for name, reason in (("expired", "certificate-chain"), ("selfsigned", "certificate-chain"), ("wrong", "certificate-name"), (None, "no-certificate")):
+            with self.subTest(name):
+                def act():
+                    p = self.tls(certificate=name)
+                    self.assertEqual(self.mechanisms(p), [])
+                    p.send(f"<auth xmlns='{SASL}' mechanism='EXTERNAL'>=</auth>")
+                    self.assertEqual(p.expect(f"{{{SASL}}}failure")[0].tag, f"{{{SASL}}}not-authorized")
+                self.counted(reason, act)
+
+    def test_external_for_another_name(self):
+        p = self.tls(certificate="good.lab")
+        self.assertEqual(self.mechanisms(p), ["EXTERNAL"])
+        p.send(f"<auth xmlns='{SASL}' mechanism='EXTERNAL'>{base64.b64encode(b'evil.lab').decode()}</auth>")
+        self.assertEqual(p.expect(f"{{{SASL}}}failure")[0].tag, f"{{{SASL}}}invalid-authzid")
+        p.send(f"<auth xmlns='{SASL}' mechanism='EXTERNAL'>!!!</auth>")
+        self.assertEqual(p.expect(f"{{{SASL}}}failure")[0].tag, f"{{{SASL}}}incorrect-encoding")
+        p.send(f"<auth xmlns='{SASL}' mechanism='PLAIN'>=</auth>")
+        self.assertEqual(p.expect(f"{{{SASL}}}failure")[0].tag, f"{{{SASL}}}invalid-mechanism")
+        p.stream_error("policy-violation")
+
+    def test_another_name_after_external(self):
+        p = self.tls(certificate="good.lab")
+        p.send(f"<auth xmlns='{SASL}' mechanism='EXTERNAL'>=</auth>")
+        p.expect(f"{{{SASL}}}success")
+        p.restart()
+        self.counted("other-domain-in-header", lambda: (p.send(header("evil.lab", "jackdaw.lab")), p.stream_error("invalid-from")))
+
+    def test_session_survives_nothing_it_should_not(self):
+        """A good stream, so that the refusals above mean something."""
+        j = self.jackdaw.client("juliet")
+        self.addCleanup(j.close)
+        p = self.external()
+        p.send("<message from='romeo@good.lab/x' to='juliet@jackdaw.lab' type='chat'><body>good</body></message>")
+        j.got("good", "romeo@good.lab/x")
+
+    # Stanzas
+
+    def test_no_stanza_before_authentication(self):
+        for p in (self.tls(), self.clear()):
+            def act():
+                p.expect(f"{{{STREAM}}}features") if p.sock.__class__ is socket.socket else None
+                p.send("<message from='romeo@good.lab' to='juliet@jackdaw.lab'><body>x</body></message>")
+                p.stream_error("not-authorized")
+            self.counted("before-authentication", act)
+
+    def test_spoofed_from(self):
+        p = self.external()
+        self.counted("invalid-from", lambda: (
+            p.send("<message from='romeo@evil.lab' to='juliet@jackdaw.lab'><body>spoof</body></message>"), p.stream_error("invalid-from")))
+
+    def test_spoofed_own_domain(self):
+        p = self.external()
+        self.counted("invalid-from", lambda: (
+            p.send("<message from='romeo@jackdaw.lab' to='juliet@jackdaw.lab'><body>spoof</body></message>"), p.stream_error("invalid-from")))
+
+    def test_no_open_relay(self):
+        p = self.external()
+        self.counted("host-unknown", lambda: (
+            p.send("<message from='romeo@good.lab' to='x@other.lab'><body>relay</body></message>"), p.stream_error("host-unknown")))
+
+    def test_without_addresses(self):
+        for stanza in ("<message to='juliet@jackdaw.lab'><body>x</body></message>", "<message from='romeo@good.lab'><body>x</body></message>"):
+            p = self.external()
+            self.counted("improper-addressing", lambda: (p.send(stanza), p.stream_error("improper-addressing")))
+
+    def test_bad_address_is_answered(self):
+        p = self.external()
+        p.send("<message from='romeo@good.lab/x' to='jul iet@jackdaw.lab' id='bad'><body>x</body></message>")
+        p.send("<message from='romeo@good.lab/x' to='nobody@jackdaw.lab' id='fine'><body>x</body></message>")
+        # The answers go over our own stream to good.lab, whose server is the fake one: they are counted here.
+        until(lambda: self.jackdaw.stats('jackdaw_s2s_bounced_total{condition="jid-malformed"}') > 0, "no jid-malformed")
+
+    def test_unknown_host(self):
+        self.counted("host-unknown", lambda: self.clear(to="nobody.lab").stream_error("host-unknown"))
+
+    def test_our_own_name_and_blocked_names(self):
+        for name in ("jackdaw.lab", "blocked.lab"):
+            self.counted("blocked-domain", lambda: self.clear(sender=name).stream_error("policy-violation"))
+        j = self.jackdaw.client("juliet")
+        self.addCleanup(j.close)
+        j.message("x@blocked.lab", "no", "b")
+        j.error("not-allowed", "b")
+
+    def test_client_namespace(self):
+        p = Peer(socket.create_connection(("127.0.0.1", self.jackdaw.port)))
+        self.addCleanup(p.close)
+        p.send(header("good.lab", "jackdaw.lab").replace(SERVER, CLIENT))
+        p.stream_error("invalid-namespace")
+
+    def test_what_was_injected_behind_starttls_is_forgotten(self):
+        p = self.clear()
+        p.expect(f"{{{STREAM}}}features")
+        p.send(f"<starttls xmlns='{TLS}'/><db:result from='good.lab' to='jackdaw.lab'>injected</db:result>")
+        p.expect(f"{{{TLS}}}proceed")
+        context = ssl._create_unverified_context()
+        p.sock = context.wrap_socket(p.sock, server_hostname="jackdaw.lab")
+        p.restart()
+        p.send(header("good.lab", "jackdaw.lab"))
+        p.expect(f"{{{STREAM}}}features")
+        p.quiet(1)
+        self.assertEqual(p.elements, [])
+
+    def test_dialback_needs_tls(self):
+        p = self.clear()
+        p.expect(f"{{{STREAM}}}features")
+        self.counted("no-tls", lambda: (p.send("<db:result from='good.lab' to='jackdaw.lab'>x</db:result>"), p.stream_error("policy-violation")))
+
+    # Dialback
+
+    def result(self, p, key, sender="good.lab", to="jackdaw.lab"):
+        p.send(f"<db:result from='{sender}' to='{to}'>{key}</db:result>")
+        return p.expect(f"{{{DIALBACK}}}result")
+
+    def test_key_that_is_true(self):
+        p = self.tls()
+        self.assertEqual(self.result(p, dialback_key("s", "jackdaw.lab", "good.lab", p.header.get("id"))).get("type"), "valid")
+        j = self.jackdaw.client("juliet")
+        self.addCleanup(j.close)
+        p.send("<message from='romeo@good.lab/x' to='juliet@jackdaw.lab' type='chat'><body>proven</body></message>")
+        j.got("proven")
+
+    def test_key_that_is_forged(self):
+        p = self.tls()
+        def act():
+            self.assertEqual(self.result(p, "0" * 64).get("type"), "invalid")
+            p.quiet(2)
+            self.assertTrue(p.closed)
+        self.counted("dialback-key", act)
+
+    def test_key_of_another_stream(self):
+        first = self.tls()
+        key = dialback_key("s", "jackdaw.lab", "good.lab", first.header.get("id"))
+        self.assertEqual(self.result(first, key).get("type"), "valid")
+        second = self.tls()
+        self.assertNotEqual(first.header.get("id"), second.header.get("id"))
+        self.counted("dialback-key", lambda: self.assertEqual(self.result(second, key).get("type"), "invalid"))
+
+    def test_pair_that_was_not_asked_for(self):
+        p = self.tls()
+        self.assertEqual(self.result(p, dialback_key("s", "jackdaw.lab", "good.lab", p.header.get("id"))).get("type"), "valid")
+        self.counted("invalid-from", lambda: (
+            p.send("<message from='x@evil.lab' to='juliet@jackdaw.lab'><body>x</body></message>"), p.stream_error("invalid-from")))
+
+    def test_dialback_to_nobody_and_from_nowhere(self):
+        p = self.tls()
+        self.assertEqual(self.result(p, "x", to="nobody.lab").get("type"), "error")
+        self.counted("dialback-unverified", lambda: self.assertEqual(self.result(p, "x", sender="nowhere.lab").get("type"), "error"))
+
+    def test_we_verify_only_our_own_keys(self):
+        p = self.tls()
+        p.send("<db:verify from='good.lab' to='jackdaw.lab' id='i'>" + "0" * 64 + "</db:verify>")
+        self.assertEqual(p.expect(f"{{{DIALBACK}}}verify").get("type"), "invalid")
+        p.send("<db:verify from='good.lab' to='jackdaw.lab' id='i'/>")
+        self.assertEqual(p.expect(f"{{{DIALBACK}}}verify").get("type"), "invalid")
+        p.send("<db:verify from='good.lab' to='nobody.lab' id='i'>x</db:verify>")
+        self.assertEqual(p.expect(f"{{{DIALBACK}}}verify").get("type"), "error")
+
+    # Time and number
+
+    def test_silent_peer(self):
+        p = Peer(socket.create_connection(("127.0.0.1", self.jackdaw.port)))
+        self.addCleanup(p.close)
+        p.stream_error("connection-timeout")
+
+    def test_too_many_streams(self):
+        socks = []
+        def act():
+            for _ in range(60):
+                try:
+                    socks.append(socket.create_connection(("127.0.0.1", self.jackdaw.port)))
+                except OSError:
+                    pass
+        self.counted("too-many-connections", act)
+        for s in socks:
+            s.close()
+        until(lambda: self.tls() is not None, "no stream after the flood")
+
+    def test_too_big_and_not_xml(self):
+        p = self.external()
+        p.send("<message from='romeo@good.lab' to='juliet@jackdaw.lab'><body>" + "x" * 600000)
+        p.stream_error("policy-violation")
+        p = self.external()
+        p.send("<message from='romeo@good.lab' to='juliet@jackdaw.lab'><body></message>")
+        p.stream_error("not-well-formed")
+
+    # Streams from Jackdaw
+
+    def outgoing(self, name, behave, tls_certificate=None):
+        """A domain whose server behaves so; answers the error that a message to it gets."""
+        server = FakeServer(behave)
+        self.addCleanup(server.close)
+        self.lab.serve(name, server.port)
+        self.lab.start_dns()
+        j = self.jackdaw.client("juliet")
+        self.addCleanup(j.close)
+        j.message(f"x@{name}", "hi", name)
+        return j, server
+
+    def test_server_that_answers_as_another(self):
+        def behave(p):
+            p.wait_header()
+            p.send(header("somebody.lab", "jackdaw.lab", "i") + "<stream:features/>")
+            p.quiet(2)
+        def act():
+            j, _ = self.outgoing("liar.lab", behave)
+            j.error("remote-server-timeout", "liar.lab")
+        self.counted("other-domain-in-header", act)
+
+    def test_server_that_says_nothing(self):
+        j, _ = self.outgoing("mute.lab", lambda p: time.sleep(30))
+        j.error("remote-server-timeout", "mute.lab")
+
+    def test_server_that_closes(self):
+        j, _ = self.outgoing("slam.lab", lambda p: p.close())
+        j.error("remote-server-timeout", "slam.lab")
+
+    def test_server_without_tls(self):
+        def behave(p):
+            p.wait_header()
+            p.send(header("clear.lab", "jackdaw.lab", "i") + "<stream:features><dialback xmlns='urn:xmpp:features:dialback'/></stream:features>")
+            p.quiet(5)
+        j, _ = self.outgoing("clear.lab", behave)
+        j.error("remote-server-timeout", "clear.lab")
+
+    def test_server_that_stops_reading(self):
+        """It proves itself, then never reads again: what it has not acknowledged is answered with an error."""
+        def behave(p):
+            head = p.wait_header()
+            self.reply(p, "stall.lab", "jackdaw.lab")
+            p.expect(f"{{{TLS}}}starttls")
+            p.send(f"<proceed xmlns='{TLS}'/>")
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(self.lab.dir / "selfsigned.crt", self.lab.dir / "selfsigned.key")
+            p.sock = context.wrap_socket(p.sock, server_side=True)
+            p.restart()
+            p.wait_header()
+            p.send(header("stall.lab", "jackdaw.lab", "x") + f"<stream:features><dialback xmlns='urn:xmpp:features:dialback'/><sm xmlns='{SM}'/></stream:features>")
+            e = p.expect(f"{{{DIALBACK}}}result")
+            p.send("<db:result from='stall.lab' to='jackdaw.lab' type='valid'/>")
+            p.expect(f"{{{SM}}}enable")
+            p.send(f"<enabled xmlns='{SM}'/>")
+            time.sleep(60)
+        j, _ = self.outgoing("stall.lab", behave)
+        j.error("remote-server-timeout", "stall.lab", limit_s=40)
+
+    # DNS
+
+    def test_service_that_is_not_there(self):
+        """A single SRV record of "." (RFC 6120, 3.2.1), although there is an address."""
+        self.lab.zone += ["dot.lab. A 127.0.0.1", "_xmpp-server._tcp.dot.lab. SRV 0 0 0 ."]
+        self.lab.start_dns()
+        j = self.jackdaw.client("juliet")
+        self.addCleanup(j.close)
+        j.message("x@dot.lab", "hi", "dot")
+        j.error("remote-server-not-found", "dot")
+
+    def test_fifty_targets(self):
+        """All but the last few refuse; it ends within its limits, with an answer."""
+        dead = free_port()
+        for i in range(50):
+            self.lab.zone += [f"_xmpp-server._tcp.fifty.lab. SRV {i} 0 {dead} t{i}.fifty.lab.", f"t{i}.fifty.lab. A 127.0.0.1"]
+        self.lab.start_dns()
+        j = self.jackdaw.client("juliet")
+        self.addCleanup(j.close)
+        j.message("x@fifty.lab", "hi", "fifty")
+        j.error("remote-server-timeout", "fifty")
+
+    def test_next_target(self):
+        """The first of two targets refuses, the second answers."""
+        dead = free_port()
+        self.lab.zone += [f"_xmpp-server._tcp.second.lab. SRV 1 0 {dead} first.second.lab.", f"_xmpp-server._tcp.second.lab. SRV 2 0 {self.auth.port} good.lab.",
+                          "first.second.lab. A 127.0.0.1"]
+        self.lab.start_dns()
+        before = self.auth.count
+        j = self.jackdaw.client("juliet")
+        self.addCleanup(j.close)
+        j.message("x@second.lab", "hi", "second")
+        until(lambda: self.auth.count > before, "the second target was not tried")
+
+    def test_dns_that_does_not_answer(self):
+        """Last, as it takes DNS away."""
+        self.lab.stop_process(self.lab.dns)
+        deaf = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        deaf.bind(("127.0.0.1", self.lab.dns_port))
+        try:
+            j = self.jackdaw.client("juliet")
+            self.addCleanup(j.close)
+            j.message("x@unasked.lab", "hi", "unasked")
+            j.error("remote-server-timeout", "unasked", limit_s=40)
+        finally:
+            deaf.close()
+            self.lab.start_dns()
+
+
+if __name__ == "__main__":
+    unittest.main()
