@@ -202,3 +202,14 @@ void feature_print_pipeline(void)
                    to_names[r->to], r->name != NULL ? r->name : "*", r->ns);
         }
 }
+
+void feature_print_specs(void)
+{
+    for (unsigned i = 0; features[i] != NULL; i++) {
+        const struct feature *f = features[i];
+        for (unsigned k = 0; k < FEATURE_LIST_MAX && f->rfcs[k] != NULL; k++)
+            printf("RFC-%s %s\n", f->rfcs[k], f->name);
+        for (unsigned k = 0; k < FEATURE_LIST_MAX && f->xeps[k] != NULL; k++)
+            printf("XEP-%s %s\n", f->xeps[k], f->name);
+    }
+}

@@ -252,5 +252,9 @@ int main(int argc, char **argv)
         conf_free(conf);
         return 0;
     }
+    if (argc == 2 && strcmp(argv[1], "--specs") == 0) {
+        feature_print_specs();
+        return 0;
+    }
     return proc_main(argc, argv, &role);
 }

@@ -1,6 +1,22 @@
+#include <stdio.h>
+#include <string.h>
+
 #include "s2s/role.h"
+
+/* What README's table and the DOAP file say of this process: jackdaw-s2s --specs. */
+static const char specs[] = "RFC-6120 13 server streams, SASL EXTERNAL\n"
+                            "XEP-0114 1.6 components\n"
+                            "XEP-0178 1.2 SASL EXTERNAL with certificates\n"
+                            "XEP-0185 1.0 dialback keys\n"
+                            "XEP-0220 1.1.1 dialback\n"
+                            "XEP-0288 1.0.1 bidirectional server streams\n"
+                            "XEP-0368 1.1.0 direct TLS\n";
 
 int main(int argc, char **argv)
 {
+    if (argc == 2 && strcmp(argv[1], "--specs") == 0) {
+        fputs(specs, stdout);
+        return 0;
+    }
     return proc_main(argc, argv, &s2s_role);
 }

@@ -328,8 +328,8 @@ static void split_refuses(void **state)
                                       "a@b/",
                                       "a@b\n",
                                       "12345678\x01",
-                                      "1234\x7f"
-                                      "5678"};
+                                      ("1234\x7f"
+                                       "5678")};
     for (size_t i = 0; i < ARRAY_LEN(bad); i++)
         assert_false(jid_split(span_of(bad[i]), &j));
     assert_false(jid_split(span_make("a\0b", 3), &j));

@@ -170,7 +170,7 @@ static inline void answer_take(void *ctx, const struct redis_reply *reply)
 
 /* One command from a line of words (a word may be '' for the empty text), and its reply as one line; the
  * buffer is static. */
-static inline const char *ask(struct client *c, const char *format, ...)
+static inline PRINTF_LIKE(2, 3) const char *ask(struct client *c, const char *format, ...)
 {
     static struct answer a;
     char line[4096];
