@@ -189,6 +189,10 @@ class Jackdaw:
 
     def stop(self):
         self.run("--stop")
+        for log in self.dir.glob("log/*.log"):
+            for line in log.read_text(errors="replace").splitlines():
+                if re.search(r"Sanitizer|runtime error:|CHECK failed|BUG:", line):
+                    raise AssertionError(f"{log.name}: {line}")
 
     def add(self, user, domain=None):
         jid = f"{user}@{domain or self.domain}"
