@@ -59,7 +59,8 @@ static void on_tick(struct ring_op *op, struct ring_result result)
     struct bench *b = pacing;
     if (stopped || result.res < 0 || read(timer_fd, &expired, sizeof expired) < 0)
         return;
-    uint64_t due = (uint64_t)((double)(clock_mono_ns() - start_ns) * b->args.rate / 1e9);
+    uint64_t now = clock_mono_ns();
+    uint64_t due = now < start_ns ? 0 : 1 + (uint64_t)((double)(now - start_ns) * b->args.rate / 1e9);
     for (; offered < due; offered++) {
         unsigned sender = (unsigned)(offered * 2 % b->args.clients);
         say(&b->clients[sender], start_ns + (uint64_t)((double)offered * 1e9 / b->args.rate));
