@@ -68,6 +68,12 @@ static void free_pairs(struct map *lists)
     map_free(lists);
 }
 
+const char *core_owner(const struct core *c, uint16_t slot)
+{
+    const char *owner = c->out.owner(c->out.ctx, slot);
+    return owner != NULL && !c->acting && strcmp(owner, c->name) == 0 ? NULL : owner;
+}
+
 static void lose_all(struct core *c, bool all)
 {
     struct user **users = xmalloc((c->users.count + 1) * sizeof *users), *u;
@@ -85,7 +91,7 @@ static void lose_all(struct core *c, bool all)
 void core_free(struct core *c)
 {
     lose_all(c, true);
-    route_free(c);
+    route_forget(c);
     timer_clear(&c->timers, &c->evict);
     timer_clear(&c->timers, &c->retry);
     timer_clear(&c->timers, &c->floors);
@@ -216,10 +222,15 @@ void core_lease(struct core *c, bool held, uint64_t now_ms)
 {
     c->now_ms = now_ms;
     c->acting = held;
-    if (!held)
-        lose_all(c, true);
-    else
+    if (held) {
         route_reroute(c);
+        return;
+    }
+    /* From here on this process is as good as dead: whoever takes its users over gets everything that was
+     * under way again. Sent by us once more when the lease is back, it would come late and out of order. */
+    lose_all(c, true);
+    route_forget(c);
+    buf_clear(&c->local);
 }
 
 void core_store_state(struct core *c, bool up, uint64_t now_ms)

@@ -110,6 +110,9 @@ void core_store_state(struct core *c, bool up, uint64_t now_ms);
 void core_pair(struct map *lists, const char *node, uint64_t a, uint64_t b);
 void core_flush_pairs(struct core *c, struct map *lists, enum wire_kind kind);
 
+/* The router that owns a slot now and acts on it; NULL = nobody (this one while it has no lease). */
+const char *core_owner(const struct core *c, uint16_t slot);
+
 /* True when domain is one that this cluster serves. */
 bool core_is_local_domain(const struct core *c, struct span domain);
 

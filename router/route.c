@@ -135,7 +135,7 @@ static void route_frame(struct core *c, struct wire_frame *f)
     }
     f->slot = c->out.slot(jid_bare(to));
     /* A domain itself has no state: this router answers for it. */
-    const char *node = to->local_n == 0 ? c->name : c->out.owner(c->out.ctx, f->slot);
+    const char *node = to->local_n == 0 ? c->name : core_owner(c, f->slot);
     if (node != NULL && strcmp(node, c->name) != 0)
         stat_add(&routed_router, 1);
     dispatch(c, node, f, f->sid, f->n);
@@ -199,8 +199,8 @@ static void bundle_target(struct core *c, struct bundle **bundles, size_t *count
     if (!jid_split(target, &jid))
         return;
     bool local = core_is_local_domain(c, jid_domain(&jid));
-    const char *node = local ? c->out.owner(c->out.ctx, c->out.slot(target))
-                             : c->out.gateway(c->out.ctx, jid_domain(&jid), from_bare);
+    const char *node =
+        local ? core_owner(c, c->out.slot(target)) : c->out.gateway(c->out.ctx, jid_domain(&jid), from_bare);
     if (!local && node == NULL) {
         stat_add(&no_gateway,
                  1); /* presence to another server while no s2s is alive: told again at the next change */
@@ -279,7 +279,7 @@ static bool must_move(struct core *c, const struct pending *p)
     if (strcmp(p->node, c->name) == 0)
         return false; /* in this process: it answers */
     if (p->slot != NO_SLOT) {
-        const char *owner = c->out.owner(c->out.ctx, p->slot);
+        const char *owner = core_owner(c, p->slot);
         return owner == NULL || strcmp(owner, p->node) != 0;
     }
     return !c->out.alive(c->out.ctx, p->node, 0);
@@ -343,7 +343,7 @@ void route_node_gone(struct core *c, const char *node)
     route_reroute(c);
 }
 
-void route_free(struct core *c)
+void route_forget(struct core *c)
 {
     size_t at = 0;
     struct pending *p;

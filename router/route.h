@@ -45,7 +45,7 @@ void route_node_gone(struct core *c, const char *node);
 /* Enters this room's counters. */
 void route_register_stats(void);
 
-/* Frees what is pending. */
-void route_free(struct core *c);
+/* Forgets what is pending. */
+void route_forget(struct core *c);
 
 #endif

@@ -42,7 +42,7 @@ struct user *user_find(struct core *c, struct span bare)
 
 static bool may_own(const struct core *c, uint16_t slot)
 {
-    const char *owner = c->acting ? c->out.owner(c->out.ctx, slot) : NULL;
+    const char *owner = core_owner(c, slot);
     return owner != NULL && strcmp(owner, c->name) == 0;
 }
 
@@ -298,8 +298,7 @@ static void commit_done(void *ctx, enum store_result result)
         user_lose(u);
     }
     if (result == STORE_FULL)
-        log_error("user",
-                  "Redis refused a write for good, see the line before: often maxmemory jid=%s",
+        log_error("user", "Redis refused a write for good, see the line before: often maxmemory jid=%s",
                   u->bare);
     struct list waiters;
     list_init(&waiters);

@@ -27,7 +27,7 @@
 
 enum {
     BACKOFF_FIRST_MS = 50,
-    BACKOFF_LAST_MS = 1000,
+    BACKOFF_LAST_MS = 250, /* a fraction of any lease */
     RESOLVE_POLL_MS = 10,
     KEEP_BUFFER_BYTES = 256 * 1024,
     LOG_AGAIN_TRIES = 30 /* the same reason is logged again after so many tries */
