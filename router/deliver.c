@@ -355,19 +355,6 @@ static enum verdict duplicate(struct task *t)
     return DONE;
 }
 
-static enum verdict drop(struct task *t, const char *why)
-{
-    t->why = why;
-    return DROP;
-}
-
-static enum verdict refuse(struct task *t, enum stanza_error error, const char *text)
-{
-    t->error = error;
-    t->error_text = text;
-    return REJECT;
-}
-
 static enum verdict deliver_volatile(struct task *t, const struct targets *targets)
 {
     for (unsigned i = 0; i < targets->count; i++)
@@ -379,12 +366,12 @@ static enum verdict deliver_volatile(struct task *t, const struct targets *targe
 static enum verdict take_message(struct task *t, const struct targets *targets)
 {
     if (t->stanza.type == STANZA_HEADLINE || !is_durable(&t->stanza))
-        return targets->count > 0 ? deliver_volatile(t, targets) : drop(t, "volatile-offline");
+        return targets->count > 0 ? deliver_volatile(t, targets) : task_drop(t, "volatile-offline");
     if (t->origin.sid != 0 && mailbox_taken(t->user, t->origin.sid, t->origin.n))
         return duplicate(t);
     if (targets->count == 0 && t->user->entry_count >= (uint64_t)t->core->conf->mailbox_messages_max) {
         stat_add(&mailbox_full, 1);
-        return refuse(t, STANZA_E_SERVICE_UNAVAILABLE, "the recipient's mailbox is full");
+        return task_refuse(t, STANZA_E_SERVICE_UNAVAILABLE, "the recipient's mailbox is full");
     }
     t->delivered = targets->count > 0;
     enter_mailbox(t, targets);
@@ -397,9 +384,9 @@ static enum verdict message_to_bare(struct task *t)
     struct session *best = most_available(t->user);
     switch (t->stanza.type) {
     case STANZA_GROUPCHAT:
-        return refuse(t, STANZA_E_SERVICE_UNAVAILABLE, NULL);
+        return task_refuse(t, STANZA_E_SERVICE_UNAVAILABLE, NULL);
     case STANZA_ERROR:
-        return drop(t, "error-without-session");
+        return task_drop(t, "error-without-session");
     case STANZA_HEADLINE:
         add_non_negative(&targets, t->user, false);
         break;
@@ -419,8 +406,8 @@ static enum verdict deliver_message(struct task *t)
     bool full = t->stanza.to.resource_n > 0;
     struct session *match = full ? session_by_resource(t->user, jid_resource(&t->stanza.to)) : NULL;
     if (!t->user->exists)
-        return t->stanza.type == STANZA_HEADLINE ? drop(t, "no-such-user")
-                                                 : refuse(t, STANZA_E_SERVICE_UNAVAILABLE, NULL);
+        return t->stanza.type == STANZA_HEADLINE ? task_drop(t, "no-such-user")
+                                                 : task_refuse(t, STANZA_E_SERVICE_UNAVAILABLE, NULL);
     if (match != NULL) {
         struct targets targets = {.sessions = {match}, .count = 1};
         return t->stanza.type == STANZA_ERROR ? deliver_volatile(t, &targets) : take_message(t, &targets);
@@ -428,8 +415,8 @@ static enum verdict deliver_message(struct task *t)
     if (!full || t->stanza.type == STANZA_CHAT)
         return message_to_bare(t);
     if (t->stanza.type == STANZA_HEADLINE || t->stanza.type == STANZA_ERROR)
-        return drop(t, "no-such-resource");
-    return refuse(t, STANZA_E_SERVICE_UNAVAILABLE, NULL);
+        return task_drop(t, "no-such-resource");
+    return task_refuse(t, STANZA_E_SERVICE_UNAVAILABLE, NULL);
 }
 
 /* ---- iq and presence that no feature has dealt with ---- */
@@ -443,7 +430,8 @@ static enum verdict deliver_iq(struct task *t)
         struct targets targets = {.sessions = {match}, .count = 1};
         return deliver_volatile(t, &targets);
     }
-    return request ? refuse(t, STANZA_E_SERVICE_UNAVAILABLE, NULL) : drop(t, "iq-reply-without-session");
+    return request ? task_refuse(t, STANZA_E_SERVICE_UNAVAILABLE, NULL)
+                   : task_drop(t, "iq-reply-without-session");
 }
 
 static enum verdict deliver_presence(struct task *t)
@@ -452,7 +440,7 @@ static enum verdict deliver_presence(struct task *t)
     if (t->stanza.to.resource_n > 0) {
         struct session *match = session_by_resource(t->user, jid_resource(&t->stanza.to));
         if (match == NULL)
-            return drop(t, "no-such-resource");
+            return task_drop(t, "no-such-resource");
         add_target(&targets, match);
         return deliver_volatile(t, &targets);
     }

@@ -94,6 +94,19 @@ void task_error(struct task *t, enum stanza_error error, const char *text)
     buf_free(&out);
 }
 
+enum verdict task_refuse(struct task *t, enum stanza_error error, const char *text)
+{
+    t->error = error;
+    t->error_text = text;
+    return REJECT;
+}
+
+enum verdict task_drop(struct task *t, const char *why)
+{
+    t->why = why;
+    return DROP;
+}
+
 /* ---- keeping and ending ---- */
 
 struct task *task_keep(struct task *t)

@@ -89,6 +89,10 @@ struct xml_node *task_tree(struct task *t);
 void task_result(struct task *t, struct span payload);
 void task_error(struct task *t, enum stanza_error error, const char *text);
 
+/* A hook's last words: REJECT with an error (text static or NULL), DROP by a rule (static, for the log). */
+enum verdict task_refuse(struct task *t, enum stanza_error error, const char *text);
+enum verdict task_drop(struct task *t, const char *why);
+
 /* Runs a task from its first phase. t may be on the stack; it is finished or kept when the call returns. */
 void task_run(struct task *t);
 

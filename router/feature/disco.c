@@ -5,12 +5,6 @@
 #include "router/contacts.h"
 #include "router/feature.h"
 
-static enum verdict refuse(struct task *t, enum stanza_error error)
-{
-    t->error = error;
-    return REJECT;
-}
-
 /* True when the request is for a node; there are none. */
 static bool has_node(struct task *t)
 {
@@ -45,7 +39,7 @@ static enum verdict on_host_info(struct task *t, enum wake wake)
 {
     (void)wake;
     if (has_node(t))
-        return refuse(t, STANZA_E_ITEM_NOT_FOUND);
+        return task_refuse(t, STANZA_E_ITEM_NOT_FOUND, NULL);
     struct buf out = {0};
     buf_add_lit(&out,
                 "<query xmlns='" NS_DISCO_INFO "'><identity category='server' type='im' name='Jackdaw'/>");
@@ -58,7 +52,7 @@ static enum verdict on_host_items(struct task *t, enum wake wake)
 {
     (void)wake;
     if (has_node(t))
-        return refuse(t, STANZA_E_ITEM_NOT_FOUND);
+        return task_refuse(t, STANZA_E_ITEM_NOT_FOUND, NULL);
     task_result(t, SPAN("<query xmlns='" NS_DISCO_ITEMS "'/>"));
     return DONE;
 }
@@ -68,9 +62,9 @@ static enum verdict on_account_info(struct task *t, enum wake wake)
 {
     (void)wake;
     if (!t->user->exists || !contacts_may_see(t->user, jid_bare(&t->stanza.from)))
-        return refuse(t, STANZA_E_SERVICE_UNAVAILABLE);
+        return task_refuse(t, STANZA_E_SERVICE_UNAVAILABLE, NULL);
     if (has_node(t))
-        return refuse(t, STANZA_E_ITEM_NOT_FOUND);
+        return task_refuse(t, STANZA_E_ITEM_NOT_FOUND, NULL);
     struct buf out = {0};
     buf_add_lit(&out, "<query xmlns='" NS_DISCO_INFO "'><identity category='account' type='registered'/>");
     add_features(&out, false);
@@ -84,7 +78,7 @@ static enum verdict on_account_items(struct task *t, enum wake wake)
     struct user *u = t->user;
     bool sees = u->exists && contacts_may_see(u, jid_bare(&t->stanza.from));
     if (has_node(t))
-        return refuse(t, sees ? STANZA_E_ITEM_NOT_FOUND : STANZA_E_SERVICE_UNAVAILABLE);
+        return task_refuse(t, sees ? STANZA_E_ITEM_NOT_FOUND : STANZA_E_SERVICE_UNAVAILABLE, NULL);
     struct buf out = {0};
     buf_add_lit(&out, "<query xmlns='" NS_DISCO_ITEMS "'>");
     LIST_EACH (it, &u->sessions) {

@@ -22,19 +22,6 @@
 
 static const struct span none = {NULL, 0};
 
-static enum verdict refuse(struct task *t, enum stanza_error error, const char *text)
-{
-    t->error = error;
-    t->error_text = text;
-    return REJECT;
-}
-
-static enum verdict drop(struct task *t, const char *why)
-{
-    t->why = why;
-    return DROP;
-}
-
 /* ---- sending to many ---- */
 
 /* The contacts with a bit in their state; the array is the caller's, the spans the contacts'. */
@@ -139,7 +126,8 @@ static enum verdict on_directed(struct task *t, struct session *s)
         bool in_broadcast = (s->available && subscribed) || span_is(bare, t->user->bare);
         if (!in_broadcast && map_get(&s->directed, to) == NULL) {
             if (s->directed.count >= DIRECTED_MAX)
-                return refuse(t, STANZA_E_RESOURCE_CONSTRAINT, "directed presence to too many addresses");
+                return task_refuse(t, STANZA_E_RESOURCE_CONSTRAINT,
+                                   "directed presence to too many addresses");
             char *key = span_dup(to);
             map_put(&s->directed, span_of(key), key);
             session_save(s);
@@ -262,7 +250,7 @@ static enum verdict on_sent(struct task *t, enum wake wake)
     if (!available && !unavailable)
         return PASS; /* a probe or an error is routed as it is (§4.3) */
     if (s == NULL)
-        return drop(t, "session gone");
+        return task_drop(t, "session gone");
     if (t->stanza.to.domain_n > 0)
         return on_directed(t, s);
     return available ? on_available(t, s) : on_unavailable(t, s);
@@ -337,7 +325,7 @@ static enum verdict on_probe(struct task *t)
 {
     struct user *u = t->user;
     if (t->stanza.from.domain_n == 0)
-        return drop(t, "probe from nobody");
+        return task_drop(t, "probe from nobody");
     if (!u->exists || !contacts_may_see(u, jid_bare(&t->stanza.from)))
         answer_stranger(t);
     else if (t->stanza.to.resource_n > 0)
@@ -376,18 +364,18 @@ static enum verdict on_received(struct task *t, enum wake wake)
     if (type != STANZA_NONE && type != STANZA_UNAVAILABLE)
         return PASS;
     if (!u->exists)
-        return drop(t, "no such user");
+        return task_drop(t, "no such user");
     if (unwanted(t))
-        return drop(t, "not subscribed");
+        return task_drop(t, "not subscribed");
     if (t->stanza.to.resource_n > 0) {
         struct session *s = session_by_resource(u, jid_resource(&t->stanza.to));
         if (s == NULL)
-            return drop(t, "no such resource");
+            return task_drop(t, "no such resource");
         deliver_to_session(s, t->stanza.raw);
         return DONE;
     }
     if (!any_available(u))
-        return drop(t, "nobody available");
+        return task_drop(t, "nobody available");
     deliver_to_available(u, t->stanza.raw, t->stanza.to.domain_n > 0 ? none : t->target);
     return DONE;
 }

@@ -22,18 +22,11 @@ struct note {
     bool remove;
 };
 
-static enum verdict refuse(struct task *t, enum stanza_error error, const char *text)
-{
-    t->error = error;
-    t->error_text = text;
-    return REJECT;
-}
-
 static enum verdict on_get(struct task *t, enum wake wake)
 {
     (void)wake;
     if (!t->sent) /* somebody of another server asks the domain */
-        return refuse(t, STANZA_E_SERVICE_UNAVAILABLE, NULL);
+        return task_refuse(t, STANZA_E_SERVICE_UNAVAILABLE, NULL);
     struct buf out = {0};
     buf_add_lit(&out, "<query xmlns='" NS_REGISTER "'><registered/><username>");
     xml_add_text(&out, jid_local(&t->user->jid));
@@ -66,21 +59,21 @@ static enum verdict change_password(struct task *t, struct session *s, const str
     struct slot *slot = session_slot(s, &feature_register);
     struct sasl_keys keys;
     if (username == NULL || password == NULL)
-        return refuse(t, STANZA_E_BAD_REQUEST, "username and password are needed");
+        return task_refuse(t, STANZA_E_BAD_REQUEST, "username and password are needed");
     struct buf local = {0};
     bool own = jid_prepare_local(username->text, &local, NULL) &&
                span_eq(buf_span(&local), jid_local(&t->user->jid));
     buf_free(&local);
     if (!own)
-        return refuse(t, STANZA_E_NOT_ALLOWED, "that is not your account");
+        return task_refuse(t, STANZA_E_NOT_ALLOWED, "that is not your account");
     if (password->text.n == 0)
-        return refuse(t, STANZA_E_NOT_ACCEPTABLE, "the password is empty");
+        return task_refuse(t, STANZA_E_NOT_ACCEPTABLE, "the password is empty");
     if (t->core->conf->limits_enabled && slot->changed_ms != 0 &&
         t->core->now_ms - slot->changed_ms < CHANGE_PAUSE_MS)
-        return refuse(t, STANZA_E_RESOURCE_CONSTRAINT, "not so often, please");
+        return task_refuse(t, STANZA_E_RESOURCE_CONSTRAINT, "not so often, please");
     slot->changed_ms = t->core->now_ms;
     if (!sasl_keys_derive(password->text, SASL_ITERATIONS_DEFAULT, &keys))
-        return refuse(t, STANZA_E_NOT_ACCEPTABLE, "the password has characters that are not allowed");
+        return task_refuse(t, STANZA_E_NOT_ACCEPTABLE, "the password has characters that are not allowed");
     t = keep(t, false);
     t->core->store->face->account_set(t->core->store, span_of(t->user->bare), &keys, on_stored, t);
     memset(&keys, 0, sizeof keys);
@@ -108,7 +101,7 @@ static enum verdict finish(struct task *t)
 {
     const struct note *note = t->reply;
     if (note->result != STORE_OK)
-        return refuse(t, STANZA_E_INTERNAL_SERVER_ERROR, "the server's store does not answer");
+        return task_refuse(t, STANZA_E_INTERNAL_SERVER_ERROR, "the server's store does not answer");
     if (note->remove)
         end_account(t);
     else
@@ -121,16 +114,16 @@ static enum verdict on_set(struct task *t, enum wake wake)
     if (wake == WAKE_REPLY)
         return finish(t);
     if (!t->sent)
-        return refuse(t, STANZA_E_SERVICE_UNAVAILABLE, NULL);
+        return task_refuse(t, STANZA_E_SERVICE_UNAVAILABLE, NULL);
     struct session *s = task_session(t);
     struct xml_node *query = task_payload(t);
     if (s == NULL || query == NULL)
-        return refuse(t, STANZA_E_BAD_REQUEST, NULL);
+        return task_refuse(t, STANZA_E_BAD_REQUEST, NULL);
     const struct xml_node *remove = xml_child(query, "remove", NS_REGISTER);
     if (remove == NULL)
         return change_password(t, s, query);
     if (query->first_child != remove || remove->next != NULL)
-        return refuse(t, STANZA_E_BAD_REQUEST, "remove must stand alone");
+        return task_refuse(t, STANZA_E_BAD_REQUEST, "remove must stand alone");
     t = keep(t, true);
     t->core->store->face->account_delete(t->core->store, span_of(t->user->bare), on_stored, t);
     return WAIT;

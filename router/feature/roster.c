@@ -20,20 +20,13 @@ struct set_note {
     bool removed;
 };
 
-static enum verdict refuse(struct task *t, enum stanza_error error, const char *text)
-{
-    t->error = error;
-    t->error_text = text;
-    return REJECT;
-}
-
 static enum verdict on_get(struct task *t, enum wake wake)
 {
     (void)wake;
     struct session *s = task_session(t);
     struct xml_node *query = task_payload(t);
     if (query == NULL || query->first_child != NULL)
-        return refuse(t, STANZA_E_BAD_REQUEST, NULL);
+        return task_refuse(t, STANZA_E_BAD_REQUEST, NULL);
     if (s != NULL && !s->interested) {
         s->interested = true;
         session_save(s);
@@ -107,13 +100,13 @@ static enum verdict change_item(struct task *t, const struct xml_node *item, str
     size_t group_count;
     enum stanza_error error;
     if (name.n > CONTACT_NAME_MAX_BYTES)
-        return refuse(t, STANZA_E_NOT_ACCEPTABLE, "the name is too long");
+        return task_refuse(t, STANZA_E_NOT_ACCEPTABLE, "the name is too long");
     if (!read_groups(item, groups, &group_count, &error))
-        return refuse(t, error, "a group is empty, too long or there twice, or there are too many");
+        return task_refuse(t, error, "a group is empty, too long or there twice, or there are too many");
     struct contact *contact = contacts_find(u, bare);
     if ((contact == NULL || !contact->in_roster) &&
         contacts_roster_count(u) >= (uint64_t)u->core->conf->limits_roster_items)
-        return refuse(t, STANZA_E_RESOURCE_CONSTRAINT, "the roster is full");
+        return task_refuse(t, STANZA_E_RESOURCE_CONSTRAINT, "the roster is full");
     struct set_note *note = begin_set(t, bare);
     contact = contacts_get(u, bare);
     contact->in_roster = true;
@@ -130,7 +123,7 @@ static enum verdict remove_item(struct task *t, struct span bare)
     bool known = contact != NULL && contact->in_roster;
     /* Sent again after a router died: it may have removed the item and told nobody. */
     if (!known && !t->again)
-        return refuse(t, STANZA_E_ITEM_NOT_FOUND, NULL);
+        return task_refuse(t, STANZA_E_ITEM_NOT_FOUND, NULL);
     struct set_note *note = begin_set(t, bare);
     note->removed = true;
     note->removed_state = known ? contact->state : CONTACT_TO | CONTACT_FROM;
@@ -160,7 +153,7 @@ static enum verdict tell(struct task *t)
         return commit_lost(t);
     if (note->commit.result != STORE_OK) {
         contacts_restore(t->user, note->contact, note->before);
-        return refuse(t, STANZA_E_RESOURCE_CONSTRAINT, "the server cannot store it now");
+        return task_refuse(t, STANZA_E_RESOURCE_CONSTRAINT, "the server cannot store it now");
     }
     deliver_to_interested(t->user, note->push);
     if (note->removed)
@@ -176,13 +169,13 @@ static enum verdict on_set(struct task *t, enum wake wake)
     struct xml_node *query = task_payload(t);
     struct xml_node *item = query != NULL ? xml_child(query, "item", NS_ROSTER) : NULL;
     if (item == NULL || xml_sibling(item) != NULL)
-        return refuse(t, STANZA_E_BAD_REQUEST, "exactly one item is allowed");
+        return task_refuse(t, STANZA_E_BAD_REQUEST, "exactly one item is allowed");
     struct span text = xml_attr(item, "jid");
     struct buf store = {0};
     struct jid jid;
     if (text.p == NULL || !jid_prepare(text, &store, &jid, NULL)) {
         buf_free(&store);
-        return refuse(t, STANZA_E_BAD_REQUEST, "the jid is missing or malformed");
+        return task_refuse(t, STANZA_E_BAD_REQUEST, "the jid is missing or malformed");
     }
     struct span bare = arena_dup(task_arena(t), jid_bare(&jid));
     buf_free(&store);
@@ -190,7 +183,7 @@ static enum verdict on_set(struct task *t, enum wake wake)
     if (span_is(xml_attr(item, "subscription"), "remove"))
         verdict = remove_item(t, bare);
     else if (span_is(bare, t->user->bare))
-        verdict = refuse(t, STANZA_E_NOT_ALLOWED, "that is yourself");
+        verdict = task_refuse(t, STANZA_E_NOT_ALLOWED, "that is yourself");
     else
         verdict = change_item(t, item, bare);
     if (verdict != PASS)
@@ -202,7 +195,7 @@ static enum verdict on_set(struct task *t, enum wake wake)
 static enum verdict on_foreign(struct task *t, enum wake wake)
 {
     (void)wake;
-    return refuse(t, STANZA_E_FORBIDDEN, NULL);
+    return task_refuse(t, STANZA_E_FORBIDDEN, NULL);
 }
 
 const struct feature feature_roster = {

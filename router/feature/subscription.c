@@ -28,19 +28,6 @@ static bool is_subscription(enum stanza_type type)
            type == STANZA_UNSUBSCRIBED;
 }
 
-static enum verdict refuse(struct task *t, enum stanza_error error, const char *text)
-{
-    t->error = error;
-    t->error_text = text;
-    return REJECT;
-}
-
-static enum verdict drop(struct task *t, const char *why)
-{
-    t->why = why;
-    return DROP;
-}
-
 /* Writes the new state of a contact; contact may be NULL when there is none yet. Returns the note for the
  * telling, with the push if there is one. */
 static struct change_note *write_change(struct task *t, struct contact *contact, struct span bare,
@@ -97,7 +84,7 @@ static enum verdict tell_sent(struct task *t)
     struct span contact = jid_bare(&t->stanza.to);
     if (note->commit.result != STORE_OK) {
         contacts_restore(u, contact, note->before);
-        return refuse(t, STANZA_E_RESOURCE_CONSTRAINT, "the server cannot store it now");
+        return task_refuse(t, STANZA_E_RESOURCE_CONSTRAINT, "the server cannot store it now");
     }
     if (note->change.send_unavailable) /* §3.2.2: while the contact still sees us */
         presence_route_unavailable(u, contact, &t->origin);
@@ -123,16 +110,16 @@ static enum verdict on_sent(struct task *t, enum wake wake)
         return tell_sent(t);
     struct user *u = t->user;
     if (t->stanza.to.domain_n == 0)
-        return refuse(t, STANZA_E_BAD_REQUEST, "to whom?");
+        return task_refuse(t, STANZA_E_BAD_REQUEST, "to whom?");
     struct span bare = jid_bare(&t->stanza.to);
     if (span_is(bare, u->bare))
-        return drop(t, "subscription to oneself");
+        return task_drop(t, "subscription to oneself");
     struct contact *contact = contacts_find(u, bare);
     uint8_t before = contact != NULL ? contact->state : 0;
     struct contact_change change = contacts_outbound(before, type);
     if (change.push && (contact == NULL || !contact->in_roster) &&
         contacts_roster_count(u) >= (uint64_t)u->core->conf->limits_roster_items)
-        return refuse(t, STANZA_E_RESOURCE_CONSTRAINT, "the roster is full");
+        return task_refuse(t, STANZA_E_RESOURCE_CONSTRAINT, "the roster is full");
     if (t->again && !change.route && sent_before(type, before)) {
         change.route = true;
         change.send_presence |= type == STANZA_SUBSCRIBED;
@@ -184,7 +171,7 @@ static enum verdict tell_received(struct task *t)
     struct span contact = jid_bare(&t->stanza.from), own = span_of(u->bare);
     if (note->commit.result != STORE_OK) {
         contacts_restore(u, contact, note->before);
-        return refuse(t, STANZA_E_RESOURCE_CONSTRAINT, NULL);
+        return task_refuse(t, STANZA_E_RESOURCE_CONSTRAINT, NULL);
     }
     /* The stanza before the push (§3.1.6, §3.2.3, §3.3.3). */
     if (note->change.route && t->stanza.type == STANZA_SUBSCRIBE)
@@ -207,9 +194,9 @@ static enum verdict tell_received(struct task *t)
 static enum verdict check_request(struct task *t)
 {
     if (t->stanza.raw.n > REQUEST_MAX_BYTES)
-        return refuse(t, STANZA_E_POLICY_VIOLATION, "a subscription request may have 16 KiB at most");
+        return task_refuse(t, STANZA_E_POLICY_VIOLATION, "a subscription request may have 16 KiB at most");
     if (contacts_request_count(t->user) >= REQUESTS_MAX)
-        return refuse(t, STANZA_E_RESOURCE_CONSTRAINT, "too many requests wait for an answer");
+        return task_refuse(t, STANZA_E_RESOURCE_CONSTRAINT, "too many requests wait for an answer");
     return PASS;
 }
 
@@ -223,13 +210,13 @@ static enum verdict on_received(struct task *t, enum wake wake)
     struct user *u = t->user;
     struct span bare = jid_bare(&t->stanza.from);
     if (!u->exists)
-        return drop(t, "no such user"); /* §8.5.1: silently */
+        return task_drop(t, "no such user"); /* §8.5.1: silently */
     if (t->stanza.from.domain_n == 0 || span_is(bare, u->bare))
-        return drop(t, "subscription to oneself");
+        return task_drop(t, "subscription to oneself");
     /* §8.5.3.2.2 */
     if (type != STANZA_SUBSCRIBE && t->stanza.to.resource_n > 0 &&
         session_by_resource(u, jid_resource(&t->stanza.to)) == NULL)
-        return drop(t, "no such resource");
+        return task_drop(t, "no such resource");
     struct contact *contact = contacts_find(u, bare);
     uint8_t before = contact != NULL ? contact->state : 0;
     struct contact_change change = contacts_inbound(before, type);
@@ -244,7 +231,7 @@ static enum verdict on_received(struct task *t, enum wake wake)
     }
     write_change(t, contact, bare, change);
     if (!change.route && !change.push && !change.auto_subscribed)
-        return drop(t, "subscription without effect");
+        return task_drop(t, "subscription without effect");
     return commit_wait(t) ? WAIT : tell_received(t);
 }
 

@@ -11,13 +11,6 @@ struct get_note {
     struct span card; /* in the arena; p NULL = none */
 };
 
-static enum verdict refuse(struct task *t, enum stanza_error error, const char *text)
-{
-    t->error = error;
-    t->error_text = text;
-    return REJECT;
-}
-
 static void on_blob(void *ctx, enum store_result result, struct span value)
 {
     struct task *t = ctx;
@@ -40,12 +33,12 @@ static enum verdict ask(struct task *t)
 static enum verdict get(struct task *t, enum wake wake, enum stanza_error missing)
 {
     if (wake == WAKE_FIRST)
-        return t->user->exists ? ask(t) : refuse(t, STANZA_E_SERVICE_UNAVAILABLE, NULL);
+        return t->user->exists ? ask(t) : task_refuse(t, STANZA_E_SERVICE_UNAVAILABLE, NULL);
     const struct get_note *note = t->reply;
     if (note->result != STORE_OK)
-        return refuse(t, STANZA_E_INTERNAL_SERVER_ERROR, "the server's store does not answer");
+        return task_refuse(t, STANZA_E_INTERNAL_SERVER_ERROR, "the server's store does not answer");
     if (note->card.p == NULL)
-        return refuse(t, missing, NULL);
+        return task_refuse(t, missing, NULL);
     task_result(t, note->card);
     return DONE;
 }
@@ -66,7 +59,7 @@ static enum verdict on_set(struct task *t, enum wake wake)
         const struct xml_child *card = stanza_payload(&t->stanza);
         struct span raw = stanza_child_raw(&t->stanza, card);
         if (raw.n > MAX_BYTES)
-            return refuse(t, STANZA_E_NOT_ACCEPTABLE, "a vCard may have 128 KiB at most");
+            return task_refuse(t, STANZA_E_NOT_ACCEPTABLE, "a vCard may have 128 KiB at most");
         store_put_blob(user_batch(t->user), BLOB_NAME, raw);
         commit_note(t, sizeof(struct commit_note));
         if (commit_wait(t))
@@ -76,7 +69,7 @@ static enum verdict on_set(struct task *t, enum wake wake)
     if (note->result == STORE_FENCED)
         return commit_lost(t);
     if (note->result != STORE_OK)
-        return refuse(t, STANZA_E_RESOURCE_CONSTRAINT, "the server cannot store it now");
+        return task_refuse(t, STANZA_E_RESOURCE_CONSTRAINT, "the server cannot store it now");
     task_result(t, (struct span){NULL, 0});
     return DONE;
 }
@@ -84,7 +77,7 @@ static enum verdict on_set(struct task *t, enum wake wake)
 static enum verdict on_set_other(struct task *t, enum wake wake)
 {
     (void)wake;
-    return refuse(t, STANZA_E_FORBIDDEN, NULL);
+    return task_refuse(t, STANZA_E_FORBIDDEN, NULL);
 }
 
 const struct feature feature_vcard = {
