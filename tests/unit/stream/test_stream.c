@@ -104,6 +104,7 @@ static void a_whole_stream(void **state)
 {
     (void)state;
     EXPECT(DECL HEADER "<presence/>", "OE(<presence/>)");
+    EXPECT("\n" DECL HEADER "<presence/>", "OE(<presence/>)");
     EXPECT(HEADER " \n\t <presence/>\n<iq type='get' id='1'><q xmlns='a'>a &lt; <![CDATA[<x>]]></q></iq> "
                   "</stream:stream>",
            "OE(<presence/>)E(<iq type='get' id='1'><q xmlns='a'>a &lt; <![CDATA[<x>]]></q></iq>)C");
@@ -183,7 +184,6 @@ static void wrong_xml(void **state)
     EXPECT(HEADER "<message><?pi x?></message>", "OF(restricted-xml)");
     EXPECT("<!DOCTYPE a [<!ENTITY b 'c'>]>" HEADER, "F(restricted-xml)");
     EXPECT(DECL DECL, "F(restricted-xml)");
-    EXPECT(" " DECL, "F(restricted-xml)");
     EXPECT(HEADER "<message>&foo;</message>", "OF(restricted-xml)");
     EXPECT(HEADER "<message id='&foo;'/>", "OF(restricted-xml)");
     EXPECT(HEADER "<message>&#x41;&amp;&lt;&gt;&apos;&quot;</message>",
@@ -317,7 +317,7 @@ static void restarting(void **state)
     feed(&s, SPAN(DECL HEADER "<auth xmlns='" NS_SASL "'>AA==</auth><mess"), &out);
     stream_restart(&s);
     assert_false(s.header_seen);
-    feed(&s, SPAN("<?xml"), &out);
+    feed(&s, SPAN("\n<?xml"), &out);
     feed(&s, SPAN(" version='1.0'?>" HEADER "<iq type='get' id='1'/>"), &out);
     assert_string_equal(buf_cstr(&out),
                         "OE(<auth xmlns='" NS_SASL "'>AA==</auth>)OE(<iq type='get' id='1'/>)");
