@@ -157,7 +157,7 @@ class Chat(InteropCase):
             await me.expect("It is the east")
             await peer.show("away")
             await me.expect(f"{peer.jid}.*is away|away")
-            await me.type("/status set away "gone to the friar"")
+            await me.type('/status set away "gone to the friar"')
             await peer.expect("presence", full, "away")
             await me.type("/quit")
             await peer.expect("presence", full, "unavailable")
