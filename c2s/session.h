@@ -137,6 +137,8 @@ struct session {
     uint64_t out_n; /* outbound stanzas: number of the last one written */
     uint64_t out_acked;
     uint64_t out_confirm; /* highest number of which the router wants an ACKED */
+    uint64_t
+        out_base; /* up to this number <enabled/> came too late for a client's <a/>: confirmed when sent */
     uint64_t sm_asked_n;  /* out_n at the last <r/> */
     uint32_t out_acked_h; /* the client's h that stands for out_acked */
 };

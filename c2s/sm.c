@@ -56,7 +56,7 @@ void session_enabled(struct session *s, struct span sm_id, unsigned resume_s, ui
         return;
     s->sm = true;
     s->resumable = sm_id.n > 0 && resume_s > 0;
-    s->out_acked = s->sm_asked_n = out_n;
+    s->out_base = s->out_acked = s->sm_asked_n = out_n;
     s->out_acked_h = 0;
     buf_add_lit(&s->out, "<enabled xmlns='" NS_SM "'");
     if (s->resumable) {
