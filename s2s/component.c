@@ -103,65 +103,6 @@ void components_free(struct s2s *s)
 
 /* ---- where they are ---- */
 
-static void on_places(void *ctx, const struct redis_reply *reply)
-{
-    struct component *c = ctx;
-    struct s2s *s = c->s2s;
-    struct buf key = {0};
-    if (reply == NULL || reply->kind != REDIS_KIND_LIST)
-        return;
-    free(c->places);
-    c->places = xcalloc(reply->count / 2 + 1, sizeof *c->places);
-    c->place_count = 0;
-    for (size_t i = 0; i + 1 < reply->count; i += 2) {
-        struct place *p = &c->places[c->place_count];
-        struct span node = reply->items[i].text;
-        if (node.n > MEMBER_NAME_MAX || !span_to_u64(reply->items[i + 1].text, UINT64_MAX, &p->incarnation))
-            continue;
-        memcpy(p->node, node.p, node.n);
-        p->node[node.n] = '\0';
-        const struct member_node *member = member_find(s->member, p->node);
-        if (member != NULL && member->incarnation == p->incarnation) {
-            c->place_count++;
-        } else if (member == NULL && member_epoch(s->member) > 0) { /* it died without saying so */
-            key_component(&key, span_of(c->local.domain));
-            redis_send(s->redis, buf_span(&key), NULL, NULL, SPAN("HDEL"), buf_span(&key), node);
-        }
-    }
-    buf_free(&key);
-}
-
-static void tell(struct component *c)
-{
-    struct s2s *s = c->s2s;
-    struct buf key = {0};
-    bool here = !list_empty(&c->conns);
-    key_component(&key, span_of(c->local.domain));
-    if (here) {
-        char number[32];
-        snprintf(number, sizeof number, "%llu", (unsigned long long)proc_incarnation(s->proc));
-        redis_send(s->redis, buf_span(&key), NULL, NULL, SPAN("HSET"), buf_span(&key),
-                   span_of(proc_name(s->proc)), span_of(number));
-    } else if (c->told) {
-        redis_send(s->redis, buf_span(&key), NULL, NULL, SPAN("HDEL"), buf_span(&key),
-                   span_of(proc_name(s->proc)));
-    }
-    c->told = here;
-    buf_free(&key);
-}
-
-void components_refresh(struct s2s *s)
-{
-    struct buf key = {0};
-    LIST_EACH (it, &s->components) {
-        struct component *c = LIST_ENTRY(it, struct component, node);
-        tell(c);
-        key_component(&key, span_of(c->local.domain));
-        redis_send(s->redis, buf_span(&key), on_places, c, SPAN("HGETALL"), buf_span(&key));
-    }
-    buf_free(&key);
-}
-
 static const char *elsewhere(const struct component *c, struct span sender_bare)
 {
     const char *best = NULL;
@@ -239,6 +180,101 @@ static struct span sender_of(struct s2s *s, const struct item *i, struct stanza 
     if (!stanza_index(s->index_parser, rcbuf_span(i->raw), out))
         return (struct span){0};
     return jid_bare(&out->from);
+}
+
+/* The connections are elsewhere now: what waits here goes there. */
+static void move_elsewhere(struct component *c)
+{
+    struct s2s *s = c->s2s;
+    struct stanza stanza;
+    struct item *i;
+    while (list_empty(&c->conns) && (i = queue_first(&c->waiting)) != NULL) {
+        const char *node = elsewhere(c, sender_of(s, i, &stanza));
+        if (node == NULL)
+            return;
+        queue_pop(&c->waiting);
+        if (stanza.to.domain_n > 0)
+            uplink_forward(s, node, &stanza, receipt_ref(i->receipt), 0, 0);
+        item_free(s, i);
+    }
+}
+
+static void on_places(void *ctx, const struct redis_reply *reply)
+{
+    struct component *c = ctx;
+    struct s2s *s = c->s2s;
+    struct buf key = {0};
+    if (reply == NULL || reply->kind != REDIS_KIND_LIST)
+        return;
+    free(c->places);
+    c->places = xcalloc(reply->count / 2 + 1, sizeof *c->places);
+    c->place_count = 0;
+    for (size_t i = 0; i + 1 < reply->count; i += 2) {
+        struct place *p = &c->places[c->place_count];
+        struct span node = reply->items[i].text;
+        if (node.n > MEMBER_NAME_MAX || !span_to_u64(reply->items[i + 1].text, UINT64_MAX, &p->incarnation))
+            continue;
+        memcpy(p->node, node.p, node.n);
+        p->node[node.n] = '\0';
+        const struct member_node *member = member_find(s->member, p->node);
+        if (member != NULL && member->incarnation == p->incarnation) {
+            c->place_count++;
+        } else if (member == NULL && member_epoch(s->member) > 0) { /* it died without saying so */
+            key_component(&key, span_of(c->local.domain));
+            redis_send(s->redis, buf_span(&key), NULL, NULL, SPAN("HDEL"), buf_span(&key), node);
+        }
+    }
+    buf_free(&key);
+    move_elsewhere(c);
+}
+
+static void tell(struct component *c)
+{
+    struct s2s *s = c->s2s;
+    struct buf key = {0};
+    bool here = !list_empty(&c->conns);
+    key_component(&key, span_of(c->local.domain));
+    if (here) {
+        char number[32];
+        snprintf(number, sizeof number, "%llu", (unsigned long long)proc_incarnation(s->proc));
+        redis_send(s->redis, buf_span(&key), NULL, NULL, SPAN("HSET"), buf_span(&key),
+                   span_of(proc_name(s->proc)), span_of(number));
+    } else if (c->told) {
+        redis_send(s->redis, buf_span(&key), NULL, NULL, SPAN("HDEL"), buf_span(&key),
+                   span_of(proc_name(s->proc)));
+    }
+    if (here != c->told)
+        redis_send(s->redis, (struct span){0}, NULL, NULL, SPAN("PUBLISH"), CHANNEL_COMPONENTS,
+                   span_of(c->local.domain));
+    c->told = here;
+    buf_free(&key);
+}
+
+static void ask_places(struct component *c)
+{
+    struct buf key = {0};
+    key_component(&key, span_of(c->local.domain));
+    redis_send(c->s2s->redis, buf_span(&key), on_places, c, SPAN("HGETALL"), buf_span(&key));
+    buf_free(&key);
+}
+
+void components_refresh(struct s2s *s)
+{
+    LIST_EACH (it, &s->components) {
+        struct component *c = LIST_ENTRY(it, struct component, node);
+        tell(c);
+        ask_places(c);
+    }
+}
+
+void components_changed(void *ctx, struct span message)
+{
+    struct s2s *s = ctx;
+    struct local *local = s2s_local(s, message);
+    if (message.n == 0)
+        components_refresh(s);
+    else if (local != NULL && local->component != NULL)
+        ask_places(local->component);
 }
 
 static void pump(struct component *c)

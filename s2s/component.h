@@ -16,6 +16,9 @@ void components_free(struct s2s *s);
 /* Tells Redis what connections are here and learns where others are. */
 void components_refresh(struct s2s *s);
 
+/* A message of CHANNEL_COMPONENTS (ctx: the struct s2s). */
+void components_changed(void *ctx, struct span message);
+
 /* Once a second: deadlines. */
 void components_sweep(struct s2s *s);
 

@@ -299,8 +299,10 @@ void resolve_cancel(struct resolve_call *call)
 static void on_poll(struct ring_op *op, struct ring_result result)
 {
     struct resolver *r = CONTAINER_OF(op, struct resolver, poll);
-    if (r->stopping)
+    if (r->stopping) {
+        free(r);
         return;
+    }
     if (result.res >= 0)
         ub_process(r->ub);
     ring_poll(r->ring, &r->poll, ub_fd(r->ub), POLLIN, on_poll);
@@ -354,8 +356,7 @@ void resolver_free(struct resolver *r)
         return;
     LIST_EACH (it, &r->calls)
         call_free(LIST_ENTRY(it, struct resolve_call, node));
-    r->stopping = true;
+    r->stopping = true; /* the poll's last completion frees it */
     ring_cancel(r->ring, &r->poll);
     ub_ctx_delete(r->ub);
-    /* The poll's last completion may still come: the struct itself stays to the end of the process. */
 }

@@ -247,6 +247,8 @@ static void role_ready(void *self)
 {
     struct s2s *s = self;
     ring_timer_set(s->ring, &s->refresh, 0);
+    if (s->conf->s2s_components.count > 0)
+        redis_subscribe(s->redis, CHANNEL_COMPONENTS, components_changed, s);
     if (!listeners_open(s) && list_empty(&s->listeners))
         log_error("s2s", "no listener could be opened; no server can connect here");
 }
@@ -320,6 +322,7 @@ static void role_stop(void *self)
     if (s->hub.count > 0)
         return; /* what their operations still use goes with the process */
     domain_free_all(s);
+    components_free(s); /* what they still hold tells the uplink */
     uplink_free(s);
     resolver_free(s->resolver);
     conn_hub_free(&s->hub);

@@ -164,7 +164,9 @@ const struct member_node *member_core_find(const struct member_core *c, const ch
 bool member_core_linked(const struct member_node *a, const struct member_node *b, bool *a_dials)
 {
     bool a_routes = strcmp(a->role, "router") == 0, b_routes = strcmp(b->role, "router") == 0;
+    bool gateways = strcmp(a->role, "s2s") == 0 && strcmp(b->role, "s2s") == 0;
+    bool smaller = strcmp(a->name, b->name) < 0;
 
-    *a_dials = b_routes && (!a_routes || strcmp(a->name, b->name) < 0);
-    return (a_routes || b_routes) && strcmp(a->name, b->name) != 0;
+    *a_dials = b_routes ? !a_routes || smaller : gateways && smaller;
+    return (a_routes || b_routes || gateways) && strcmp(a->name, b->name) != 0;
 }

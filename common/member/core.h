@@ -69,8 +69,9 @@ const struct member_node *member_core_find(const struct member_core *c, const ch
  * slot, so a router that comes or goes moves only its own share. */
 void member_core_slots(const struct member_node *nodes, unsigned count, uint16_t owner[MEMBER_SLOTS]);
 
-/* Are a and b linked, and does a dial? Routers are linked with everybody, others only with routers; others
- * dial routers; of two routers the smaller name dials. */
+/* Are a and b linked, and does a dial? Routers are linked with everybody, s2s processes also with each
+ * other (a component may be connected to another one), others only with routers; others dial routers; of two
+ * of a role the smaller name dials. */
 bool member_core_linked(const struct member_node *a, const struct member_node *b, bool *a_dials);
 
 #endif

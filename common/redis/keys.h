@@ -49,6 +49,9 @@ void key_account_pattern(struct buf *out, struct span domain);
  * incarnation. Written into *store as above. */
 struct span key_component(struct buf *store, struct span domain);
 
+/* The channel on which a change of any of those is published (the message is the domain). */
+#define CHANNEL_COMPONENTS SPAN("jd:components")
+
 /* The channel on which a new epoch is published (as decimal text). */
 #define CHANNEL_EPOCH SPAN("jd:epoch")
 

@@ -190,9 +190,9 @@ class Jackdaw:
     def stop(self):
         self.run("--stop")
         for log in self.dir.glob("log/*.log"):
-            for line in log.read_text(errors="replace").splitlines():
-                if re.search(r"Sanitizer|runtime error:|CHECK failed|BUG:", line):
-                    raise AssertionError(f"{log.name}: {line}")
+            text = log.read_text(errors="replace")
+            if m := re.search(r"Sanitizer|runtime error:|CHECK failed|BUG:", text):
+                raise AssertionError(f"{log.name}: {text[m.start() - 80:m.start() + 4000]}")
 
     def add(self, user, domain=None):
         jid = f"{user}@{domain or self.domain}"

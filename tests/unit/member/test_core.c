@@ -184,6 +184,12 @@ static void test_who_dials_whom(void **state)
     assert_true(member_core_linked(&s1, &r2, &dials) && dials);
     assert_false(member_core_linked(&s1, &c1, &dials));
     assert_false(member_core_linked(&r1, &r1, &dials));
+
+    struct member_node s2 = s1;
+    s2.name[strlen(s2.name) - 1]++;
+    assert_true(member_core_linked(&s1, &s2, &dials) && dials);
+    assert_true(member_core_linked(&s2, &s1, &dials) && !dials);
+    assert_false(member_core_linked(&s1, &s1, &dials));
 }
 
 int main(void)
