@@ -5,7 +5,9 @@ import re
 import select
 import shlex
 import ssl
+import subprocess
 import time
+import warnings
 
 import pattern
 from xmpp import NS, Client, Failed, Scram, client_context
@@ -35,11 +37,13 @@ class Dialogue:
         strangers = set(self.options.get("strangers", "").split())
         for line in self.lines:
             if m := re.match(r"([a-z]\w*)(/\S+)? ", line.text):
-                if m[1] not in ("wait", "kill", "repeat", "account", "ctl", "note"):
+                if m[1] not in ("wait", "kill", "stop", "pause", "resume", "ctl", "note"):
                     found[m[1]] = True
             for name in re.findall(r"\{([a-z]\w*)(?:/[^{}:]+)?\}", line.text):
-                if name not in ("host", "any", "none"):
+                if name not in ("host", "any", "none", "i"):
                     found[name] = True
+            for name in re.findall(r"[\[(](\w+)(?:/\w+)?[\])]", line.text if "{repeat" in line.text or "{base64" in line.text else ""):
+                found[name] = True
             for name in re.findall(r"\{new:(\w+)\}", line.text):
                 strangers.add(name)
         return [name for name in found if name not in strangers]
@@ -126,9 +130,10 @@ class Performance:
             if name == "user" and resource in self.accounts:
                 return self.accounts[resource]
             head, colon, rest = inner.partition(":")
-            if head == "repeat" and colon:
+            if head in ("repeat", "numbered") and colon:
                 count, _, what = rest.partition(":")
-                return what * int(count)
+                what = re.sub(r"\((\w+)(/\w+)?\)", lambda n: self.bare(n[1]) + (n[2] or ""), what)
+                return "".join(what.replace("#", str(i)) if head == "numbered" else what for i in range(int(count)))
             if head == "base64" and colon:
                 return base64.b64encode(unescape(self.fill_names(rest))).decode()
             return m[0]
@@ -149,7 +154,7 @@ class Performance:
 
     # Connecting
 
-    def connect(self, who, resource=None, where=None, tls=None):
+    def connect(self, who, resource=None, where=None, tls=None, name=None):
         address = self.server.address(where, tls is not None)
         label = self.label(who, resource)
         if label in self.clients:
@@ -159,7 +164,10 @@ class Performance:
         client.who = who
         client.note = None
         if tls:
-            client.handshake(self.server.domain)
+            context = client_context()
+            context.set_alpn_protocols(["xmpp-client"])
+            client.handshake(name or self.server.domain, context)
+        client.began = time.monotonic()
         return client
 
     def opens(self, who, resource=None, attrs=None):
@@ -208,12 +216,15 @@ class Performance:
         self.expect_element(client, "<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>")
         client.handshake(self.server.domain)
 
-    def handshakes(self, who, resource=None, version=None):
+    def handshakes(self, who, resource=None, version=None, nameless=None):
         context = client_context()
         if version:
-            context.minimum_version = context.maximum_version = getattr(ssl.TLSVersion, version.replace(".", "_"))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)
+                context.set_ciphers("ALL:@SECLEVEL=0")
+                context.minimum_version = context.maximum_version = getattr(ssl.TLSVersion, version.replace(".", "_"))
         client = self.client(who, resource)
-        client.handshake(self.server.domain, context)
+        client.handshake(None if nameless else self.server.domain, context)
 
     def fails_handshake(self, who, resource=None, version=None):
         try:
@@ -298,6 +309,20 @@ class Performance:
         for p in names:
             self.leaves(p, "/setup")
 
+    def reopens(self, who, resource=None):
+        self.open_both(self.client(who, resource))
+
+    def fails_to_authenticate(self, who, resource=None, mechanism=None):
+        """Claims another channel binding than that of the connection."""
+        client = self.client(who, resource)
+        self.end_point = lambda _: b"x" * 32
+        try:
+            self.scram(client, who, mechanism, PASSWORD)
+        except Failed:
+            client.events.appendleft(self.last)
+            return
+        raise Failed("the authentication succeeded")
+
     # Sending
 
     def sends(self, who, resource=None, text=None):
@@ -332,6 +357,9 @@ class Performance:
     def drops(self, who, resource=None):
         self.client(who, resource).drop()
 
+    def ends_tls(self, who, resource=None):
+        self.client(who, resource).end_tls()
+
     def ends_tcp(self, who, resource=None):
         import socket
 
@@ -362,6 +390,10 @@ class Performance:
 
     def expects(self, who, resource=None, text=None, within=None):
         self.expect_element(self.client(who, resource), text, float(within or WITHIN))
+
+    def expects_times(self, who, resource=None, count=None, text=None):
+        for i in range(int(count)):
+            self.expect_element(self.client(who, resource), text.replace("{i}", str(i)))
 
     def expects_any_order(self, who, resource=None, text=None):
         client = self.client(who, resource)
@@ -448,7 +480,119 @@ class Performance:
         self.expects_end(who, resource)
         self.expects_close(who, resource)
 
+    def expects_broken_stream(self, who, resource=None):
+        """The server takes what came for a header: some stream error, or the end."""
+        client = self.client(who, resource)
+        while (event := self.event(client, WITHIN)).kind not in ("end", "eof"):
+            if event.kind == "stanza" and event.element.name != "error":
+                raise Failed(f"{describe(event)} came")
+
+    def expects_bare_close(self, who, resource=None):
+        """Bytes that are no XMPP (a TLS alert), perhaps, and the end of the connection."""
+        client = self.client(who, resource)
+        before = len(client.raw)
+        while not client.closed:
+            if not client.pump(WITHIN):
+                raise Failed("the server has not closed the connection")
+        if b"stream" in client.raw[before:]:
+            raise Failed("the server went on with XML after the failed handshake")
+
+    def expects_refusal(self, who, resource=None):
+        """No stream: the connection is closed, or ends with an error."""
+        client = self.client(who, resource)
+        while (event := self.event(client, WITHIN)).kind != "eof":
+            if event.kind == "stanza" and event.element.name != "error":
+                raise Failed(f"{describe(event)} came")
+
+    def is_refused_among(self, who, resource=None, count=None):
+        refused = 0
+        for _ in range(int(count)):
+            try:
+                client = self.connect(who, resource)
+                client.send(self.header())
+                while (event := self.event(client, WITHIN)).kind not in ("eof", "stanza"):
+                    pass
+                refused += event.kind == "eof" or event.element.name == "error"
+            except (OSError, Failed):
+                refused += 1
+        if not 0 < refused < int(count):
+            raise Failed(f"{refused} of {count} connections were refused")
+
+    def expects_no_sm(self, who, resource=None):
+        event = self.event(self.client(who, resource), WITHIN)
+        if event.kind != "stanza" or event.element.name not in ("failed", "error"):
+            raise Failed(f"{describe(event)} came")
+
+    def expects_tls_or_close(self, who, resource=None):
+        """A server that is strict about bytes in clear may end the connection."""
+        client = self.client(who, resource)
+        try:
+            client.handshake(self.server.domain)
+        except (Failed, OSError):
+            client.closed = True
+
+    def expects_silence_or_close(self, who, resource=None):
+        client = self.client(who, resource)
+        event = client.next(1)
+        if event is not None and event.kind != "eof":
+            raise Failed(f"{describe(event)} came")
+
+    def never_receives(self, who, resource=None, text=None):
+        client = self.client(who, resource)
+        client.next(2 * QUIET)
+        if self.fill(text).encode() in client.raw:
+            raise Failed("it came")
+
+    def received(self, who, resource=None, negative=None, regex=None):
+        client = self.client(who, resource)
+        text = client.raw.decode()
+        found = re.search(self.fill(regex), text) if negative else re.match(self.fill(regex), text, re.S)
+        if bool(found) == bool(negative):
+            raise Failed(f"received: {text}")
+
+    def received_at_most(self, who, resource=None, count=None):
+        n = len(self.client(who, resource).raw)
+        if n > int(count):
+            raise Failed(f"{n} bytes came")
+
+    def has_certificate(self, who, resource=None, name=None):
+        der = self.client(who, resource).tls.getpeercert(True)
+        if name.encode() not in der:
+            raise Failed("the certificate does not name it")
+
+    def has_modern_tls(self, who, resource=None):
+        tls = self.client(who, resource).tls
+        name, version, _ = tls.cipher()
+        if tls.compression() is not None:
+            raise Failed("TLS compresses")
+        if version != "TLSv1.3" and not (name.startswith("ECDHE-") and ("GCM" in name or "CHACHA" in name)):
+            raise Failed(f"the cipher is {name}")
+
+    def has_alpn(self, who, resource=None, name=None):
+        chosen = self.client(who, resource).tls.selected_alpn_protocol()
+        if chosen != name:
+            raise Failed(f"ALPN is {chosen}")
+
+    def has_no_early_data(self, who, resource=None):
+        """As openssl sees the ticket."""
+        host, port = self.server.address(None, True)
+        done = subprocess.run(
+            ["openssl", "s_client", "-connect", f"{host}:{port}", "-tls1_3", "-alpn", "xmpp-client", "-ign_eof"],
+            input=self.header() + "</stream:stream>", capture_output=True, text=True, timeout=20,
+        )
+        sizes = re.findall(r"Max Early Data: (\d+)", done.stdout)
+        if not sizes or any(size != "0" for size in sizes):
+            raise Failed(f"tickets: {sizes}")
+
+    def took_at_least(self, count, seconds):
+        took = time.monotonic() - max(c.began for c in self.clients.values())
+        if took < float(seconds):
+            raise Failed(f"{count} stanzas took {took:.1f} s")
+
     # The rest
+
+    def signals(self, verb, name):
+        self.server.signal(name, {"stop": "TERM", "pause": "STOP", "resume": "CONT"}[verb])
 
     def binds(self, who, resource=None):
         self.bind(self.client(who, resource))
@@ -485,7 +629,28 @@ ON = r"(?: on (?P<where>[\w-]+))?"
 FORMS = [
     (re.compile(form, re.S), method)
     for form, method in (
-        (WHO + r"connects" + ON + r"(?P<tls> with TLS)?", Performance.connect),
+        (WHO + r"connects" + ON + r"(?P<tls> with TLS)?(?: for (?P<name>\S+))?", Performance.connect),
+        (WHO + r"reopens", Performance.reopens),
+        (WHO + r"handshakes(?P<nameless> without a name)", Performance.handshakes),
+        (WHO + r"fails to authenticate with (?P<mechanism>[A-Z0-9-]+)", Performance.fails_to_authenticate),
+        (WHO + r"ends TLS", Performance.ends_tls),
+        (WHO + r"expects (?P<count>\d+) times: (?P<text>.*)", Performance.expects_times),
+        (WHO + r"expects a broken stream", Performance.expects_broken_stream),
+        (WHO + r"expects a bare close", Performance.expects_bare_close),
+        (WHO + r"expects a refusal", Performance.expects_refusal),
+        (WHO + r"expects a refusal of stream management", Performance.expects_no_sm),
+        (WHO + r"is refused among (?P<count>\d+) connections", Performance.is_refused_among),
+        (WHO + r"expects TLS or close", Performance.expects_tls_or_close),
+        (WHO + r"expects silence or close", Performance.expects_silence_or_close),
+        (WHO + r"never receives: (?P<text>.*)", Performance.never_receives),
+        (WHO + r"has (?P<negative>not )?received: (?P<regex>.*)", Performance.received),
+        (WHO + r"has received at most (?P<count>\d+) bytes", Performance.received_at_most),
+        (WHO + r"has a certificate for (?P<name>\S+)", Performance.has_certificate),
+        (WHO + r"has modern TLS", Performance.has_modern_tls),
+        (WHO + r"has ALPN (?P<name>\S+)", Performance.has_alpn),
+        (WHO + r"has no early data", Performance.has_no_early_data),
+        (r"note (?P<count>\d+) stanzas took at least (?P<seconds>[\d.]+)", Performance.took_at_least),
+        (r"(?P<verb>stop|pause|resume) (?P<name>[\w-]+)", Performance.signals),
         (WHO + r"opens a stream(?: with (?P<attrs>.*))?", Performance.opens),
         (WHO + r"expects a stream(?: with (?P<attrs>.*))?", Performance.expects_stream),
         (WHO + r"starts TLS", Performance.secures),

@@ -1,5 +1,326 @@
-"""Dialogues made from tables."""
+"""Dialogues made from tables: delivery (RFC 6121 §8.5) and the subscription states (RFC 6121 appendix A).
+
+The tables are the RFC's, written down anew here; they share nothing with the server's."""
+import itertools
+
+import dialogue
+
+# J. Delivery. Situations of the recipient: who is connected with which priority (None: without presence).
+SITUATIONS = {
+    "no-account": None,
+    "offline": {},
+    "connected-only": {"garden": None},
+    "negative": {"garden": -1},
+    "one": {"garden": 0},
+    "several": {"garden": 0, "street": 5, "cellar": -1},
+}
+
+# For each type and situation: to the bare JID, to a full JID that matches, to one that does not. silent, error,
+# offline, or who gets it. Where the RFC leaves a choice this is ours: an error rather than silence for normal
+# messages, offline storage for normal and chat, the most available resource (chat without the opt-in of carbons).
+DELIVERY = {
+    "normal": {
+        "no-account": ("error", None, "error"),
+        "offline": ("offline", None, "error"),
+        "connected-only": ("offline", "garden", "error"),
+        "negative": ("offline", "garden", "error"),
+        "one": ("garden", "garden", "error"),
+        "several": ("street", "garden", "error"),
+    },
+    "chat": {
+        "no-account": ("error", None, "error"),
+        "offline": ("offline", None, "offline"),
+        "connected-only": ("offline", "garden", "offline"),
+        "negative": ("offline", "garden", "offline"),
+        "one": ("garden", "garden", "garden"),
+        "several": ("street", "garden", "street"),
+    },
+    "groupchat": {
+        "no-account": ("error", None, "error"),
+        "offline": ("error", None, "error"),
+        "connected-only": ("error", "garden", "error"),
+        "negative": ("error", "garden", "error"),
+        "one": ("error", "garden", "error"),
+        "several": ("error", "garden", "error"),
+    },
+    "headline": {
+        "no-account": ("silent", None, "silent"),
+        "offline": ("silent", None, "silent"),
+        "connected-only": ("silent", "garden", "silent"),
+        "negative": ("silent", "garden", "silent"),
+        "one": ("garden", "garden", "silent"),
+        "several": ("garden street", "garden", "silent"),
+    },
+    "error": {
+        "no-account": ("silent", None, "silent"),
+        "offline": ("silent", None, "silent"),
+        "connected-only": ("silent", "garden", "silent"),
+        "negative": ("silent", "garden", "silent"),
+        "one": ("silent", "garden", "silent"),
+        "several": ("silent", "garden", "silent"),
+    },
+}
+
+NO_ONE = "nobody-of-this-name@{host}"
+
+
+def enter(lines, situation):
+    """Romeo's resources arrive, and every one has seen the others."""
+    resources = SITUATIONS[situation] or {}
+    present = []
+    for resource, priority in resources.items():
+        if priority is None:
+            lines.append(f"romeo/{resource} logs in")
+            continue
+        lines.append(f"romeo/{resource} comes online with priority {priority}")
+        lines += [f"romeo/{other} skips until: <presence from='{{romeo/{resource}}}'/>" for other in present]
+        # The newcomer hears of each of the others, in any order.
+        lines += [f"romeo/{resource} skips until: <presence from='{{re:.*/({'|'.join(present)})}}'/>" for _ in present]
+        present.append(resource)
+
+
+def delivery_dialogue(kind, situation, target, want, far):
+    name = f"J-{kind}-{situation}-{target}" + ("-far" if far else "")
+    romeo = NO_ONE if situation == "no-account" else "{romeo}"
+    to = romeo if target == "bare" else f"{romeo}/garden".replace("}/garden", "/garden}") if target == "match" else romeo.replace("}", "/nowhere}") if romeo == "{romeo}" else romeo + "/nowhere"
+    lines = [f"== {name}", f"= A {kind} message, {situation}, to {target}: {want} (6121 8.5)"]
+    if far:
+        lines.append("far: romeo")
+    enter(lines, situation)
+    body = "<error type='cancel'><gone xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error>" if kind == "error" else "<body>a</body>"
+    attr = "" if kind == "normal" else f" type='{kind}'"
+    lines.append("juliet/balcony comes online" + (" on c2s-2" if far else ""))
+    lines.append(f"juliet/balcony sends: <message to='{to}' id='m'{attr}>{body}</message>")
+    getters = want.split() if want not in ("silent", "error", "offline") else []
+    for g in getters:
+        have = "{re:normal|}" if False else kind
+        type_pattern = "type='{not:x}'" if kind == "normal" else f"type='{have}'"
+        lines.append(f"romeo/{g} expects: <message from='{{juliet/balcony}}' to='{to}' id='m' {type_pattern}/>")
+    if want == "error":
+        condition = "<service-unavailable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/>"
+        lines.append(f"juliet/balcony expects: <message from='{to}' id='m' type='error'><error type='cancel'>{condition}</error></message>")
+    lines.append("juliet/balcony expects nothing")
+    for resource in SITUATIONS[situation] or {}:
+        if resource not in getters:
+            lines.append(f"romeo/{resource} expects nothing after juliet/balcony")
+    if situation != "no-account" and not getters:
+        lines.append("romeo/later comes online with priority 9")
+        if situation not in ("offline", "connected-only"):
+            for resource in SITUATIONS[situation]:
+                lines.append(f"romeo/later skips until: <presence from='{{re:.*/({'|'.join(SITUATIONS[situation])})}}'/>")
+        if want == "offline":
+            lines.append(f"romeo/later expects: <message from='{{juliet/balcony}}' to='{to}' id='m'><body>a</body><delay xmlns='urn:xmpp:delay'/></message>")
+        lines.append("romeo/later expects nothing")
+    return lines
+
+
+def delivery():
+    lines = []
+    for kind, rows in DELIVERY.items():
+        for situation, wants in rows.items():
+            for target, want in zip(("bare", "match", "no-match"), wants):
+                if want is None:
+                    continue
+                for far in (False, True):
+                    if far and situation == "no-account":
+                        continue
+                    lines += delivery_dialogue(kind, situation, target, want, far)
+    return lines
+
+
+# M. Subscriptions. A state is (to, pending out, from, pending in).
+STATES = {
+    "N": (0, 0, 0, 0),
+    "NO": (0, 1, 0, 0),
+    "NI": (0, 0, 0, 1),
+    "NOI": (0, 1, 0, 1),
+    "T": (1, 0, 0, 0),
+    "TI": (1, 0, 0, 1),
+    "F": (0, 0, 1, 0),
+    "FO": (0, 1, 1, 0),
+    "B": (1, 0, 1, 0),
+}
+NAMES = {v: k for k, v in STATES.items()}
+MIRROR = {"N": "N", "NO": "NI", "NI": "NO", "NOI": "NOI", "T": "F", "F": "T", "TI": "FO", "FO": "TI", "B": "B"}
+TYPES = ("subscribe", "unsubscribe", "subscribed", "unsubscribed")
+
+# Appendix A, rows as in the checklist: route (r) or not (n), then the new state; = is none.
+OUT = {
+    "subscribe": "rNO r= rNOI r= r= r= rFO r= r=",
+    "unsubscribe": "r= rN r= rNI rN rNI r= rF rF",
+    "subscribed": "n= n= rF rFO n= rB n= n= n=",
+    "unsubscribed": "n= n= rN rNO n= rT rN rNO rT",
+}
+IN = {
+    "subscribe": "rNI rNOI n= n= rTI n= n= n= n=",
+    "unsubscribe": "n= n= rN rNO n= rT rN rNO rT",
+    "subscribed": "n= rT n= rTI n= n= n= rB n=",
+    "unsubscribed": "n= rN n= rNI rN rNI n= rF rF",
+}
+
+
+def cell(table, kind, state):
+    """(goes on, new state)"""
+    text = table[kind].split()[list(STATES).index(state)]
+    return text[0] == "r", state if text[1:] == "=" else text[1:]
+
+
+# How juliet gets into each state with romeo, and romeo into its mirror: who says what.
+STEPS = {
+    "N": [],
+    "NO": ["j subscribe"],
+    "NI": ["r subscribe"],
+    "NOI": ["j subscribe", "r subscribe"],
+    "T": ["j subscribe", "r subscribed"],
+    "TI": ["j subscribe", "r subscribed", "r subscribe"],
+    "F": ["r subscribe", "j subscribed"],
+    "FO": ["r subscribe", "j subscribed", "j subscribe"],
+    "B": ["j subscribe", "r subscribed", "r subscribe", "j subscribed"],
+}
+OTHER = {"juliet": "romeo", "romeo": "juliet"}
+SESSION = {"juliet": "juliet/balcony", "romeo": "romeo/garden"}
+
+
+def visible(state):
+    to, out, from_, _ = STATES[state]
+    return {(0, 0): "none", (1, 0): "to", (0, 1): "from", (1, 1): "both"}[(to, from_)], bool(out)
+
+
+def item(owner, state):
+    subscription, ask = visible(state)
+    return f"<item jid='{{{OTHER[owner]}}}' subscription='{subscription}' ask='{'subscribe' if ask else '{none}'}'/>"
+
+
+def push(owner, state):
+    return f"<iq type='set'><query xmlns='jabber:iq:roster'>{item(owner, state)}<only/></query></iq>"
+
+
+class Pair:
+    """Juliet and Romeo by appendix A: what each step makes both of them see."""
+
+    def __init__(self, approved=False):
+        self.state = {"juliet": "N", "romeo": "N"}
+        self.seen = {"juliet": [], "romeo": []}
+        self.roster = {"juliet": False, "romeo": False}
+        self.approved = {"juliet": False, "romeo": False}
+
+    def change(self, who, new):
+        if visible(new) != visible(self.state[who]):
+            self.seen[who].append(push(who, new))
+            self.roster[who] = True
+        self.state[who] = new
+
+    def presence(self, sender, kind):
+        """What the sender's available resource makes the other see, once it may or may no more."""
+        self.seen[OTHER[sender]].append(
+            f"<presence from='{{{SESSION[sender]}}}' type='{'unavailable' if kind else '{none}'}'/>"
+        )
+
+    def say(self, who, kind):
+        other = OTHER[who]
+        goes, new = cell(OUT, kind, self.state[who])
+        before = self.state[who]
+        if not goes and kind == "subscribed" and not STATES[before][2]:
+            # A pre-approval (§3.4) shows in the roster.
+            self.approved[who] = self.roster[who] = True
+            self.seen[who].append(
+                f"<iq type='set'><query xmlns='jabber:iq:roster'><item jid='{{{other}}}' subscription='{visible(before)[0]}' approved='true'/></query></iq>"
+            )
+        had, has = STATES[before][2], STATES[new][2]
+        if had and not has:
+            self.presence(who, True)  # while the other still wants it
+        self.change(who, new)
+        if goes:
+            self.hear(other, kind)
+        if has and not had:
+            self.presence(who, False)
+
+    def hear(self, who, kind):
+        other = OTHER[who]
+        before = self.state[who]
+        goes, new = cell(IN, kind, before)
+        if goes:
+            self.seen[who].append(f"<presence from='{{{other}}}' to='{{re:.*}}' type='{kind}'/>")
+        elif kind == "subscribe" and STATES[before][2]:
+            # ³ the automatic `subscribed`, with the presence again
+            self.hear(other, "subscribed")
+            self.presence(who, False)
+        self.change(who, new)
+        if kind == "unsubscribe" and goes:
+            if STATES[before][2] and not STATES[new][2]:
+                self.presence(who, True)
+            # ⁴ the automatic `unsubscribed`: the other is not subscribed any more, so it changes nothing there
+            self.hear(other, "unsubscribed")
+
+
+def expect(lines, session, seen, exact=True):
+    if len(seen) == 1:
+        lines.append(f"{session} expects: {seen[0]}")
+    elif seen:
+        lines.append(f"{session} expects in any order: " + " ".join(seen))
+
+
+def cell_dialogue(direction, kind, state, far):
+    name = f"M-{direction}-{kind}-{state}" + ("-far" if far else "")
+    pair = Pair()
+    lines = [f"== {name}", f"= Appendix A: {'outbound' if direction == 'out' else 'inbound'} {kind} in state {state}", "only: jackdaw" if False else ""]
+    lines = [line for line in lines if line]
+    if far:
+        lines.append("far: romeo")
+    lines += ["juliet/balcony comes online on c2s-1", "romeo/garden comes online on c2s-2"]
+
+    def act(who, what):
+        pair.seen = {"juliet": [], "romeo": []}
+        pair.say(who, what)
+        lines.append(f"{SESSION[who]} sends: <presence to='{{{OTHER[who]}}}' type='{what}'/>")
+        expect(lines, SESSION["juliet"], pair.seen["juliet"])
+        expect(lines, SESSION["romeo"], pair.seen["romeo"])
+
+    for step in STEPS[state]:
+        act("juliet" if step[0] == "j" else "romeo", step[2:])
+    assert pair.state == {"juliet": state, "romeo": MIRROR[state]}, (name, pair.state)
+    act("juliet" if direction == "out" else "romeo", kind)
+    lines += ["juliet/balcony expects nothing after romeo/garden", "romeo/garden expects nothing after juliet/balcony"]
+    # What is stored: the roster, and whether a request is kept.
+    for who in ("juliet", "romeo"):
+        lines.append(f"{who}/after logs in")
+        lines.append(f"{who}/after sends: <iq type='get' id='g'><query xmlns='jabber:iq:roster'/></iq>")
+        inside = item(who, pair.state[who]) if pair.roster[who] else ""
+        lines.append(f"{who}/after expects: <iq type='result' id='g'><query xmlns='jabber:iq:roster'>{inside}<only/></query></iq>")
+        # With another priority, so that the marks below reach this session in any case.
+        lines.append(f"{who}/after sends: <presence/>")
+        seen = [f"<presence from='{{{who}/after}}'/>", f"<presence from='{{{SESSION[who]}}}'/>"]
+        if STATES[pair.state[who]][3]:
+            seen.append(f"<presence from='{{{OTHER[who]}}}' type='subscribe'/>")
+        if STATES[pair.state[who]][0]:
+            seen.append(f"<presence from='{{{SESSION[OTHER[who]]}}}'/>")
+        if who == "romeo" and STATES[pair.state["romeo"]][0]:
+            seen.append("<presence from='{juliet/after}'/>")
+        expect(lines, f"{who}/after", seen)
+        lines.append(f"{who}/after expects nothing")
+    return lines
+
+
+def subscriptions():
+    lines = []
+    for direction, kind, state, far in itertools.product(("out", "in"), TYPES, STATES, (False, True)):
+        lines += cell_dialogue(direction, kind, state, far)
+    return lines
+
+
+class Source:
+    """The made texts, as if they were files."""
+
+    def __init__(self, name, lines):
+        self.name, self.lines = name, lines
+
+    def read_text(self):
+        return "\n".join(self.lines)
 
 
 def dialogues():
-    return []
+    return dialogue.read(Source("matrix-J", delivery())) + dialogue.read(Source("matrix-M", subscriptions()))
+
+
+if __name__ == "__main__":  # shows them
+    print("\n".join(delivery() + subscriptions()))

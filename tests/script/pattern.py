@@ -4,6 +4,7 @@ A pattern is a piece of XML. It fits an element with the same name and namespace
 attributes and children (children in any order); text must be equal unless the pattern has none. In it:
 
   {any}          any value, but there must be one           {none}        the attribute must not be there
+  {not:x}        another value than x, or no attribute
   {new:x}        any value, which is {x} from here on       {x}           what was bound before
   {re:...}       the value matches this regular expression  <not>...</not>    no child may fit
   <only/>        there are no children besides those named
@@ -33,6 +34,8 @@ def fit_text(want, have, values):
         return have is not None
     if want == "{none}":
         return have is None
+    if want.startswith("{not:"):
+        return have != want[5:-1]
     if have is None:
         return False
     if m := re.fullmatch(r"\{new:(\w+)\}", want):

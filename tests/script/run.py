@@ -12,6 +12,7 @@ import pathlib
 import re
 import shlex
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -88,8 +89,12 @@ class Cluster:
             raise Failed(f"jackdawctl {' '.join(arguments)}: {done.stderr}")
         return done.stdout
 
+    def signal(self, name, which):
+        pid = int((self.dir / f"run/{name}.pid").read_text())
+        os.kill(pid, getattr(signal, f"SIG{which}"))
+
     def kill(self, name):
-        os.kill(int((self.dir / f"run/{name}.pid").read_text()), 9)
+        self.signal(name, "KILL")
 
     def add_accounts(self, users):
         file = self.dir / "accounts"
