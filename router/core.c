@@ -7,6 +7,7 @@
 #include "router/feature.h"
 #include "router/inbox.h"
 #include "router/mailbox.h"
+#include "router/parting.h"
 #include "router/route.h"
 #include "router/session.h"
 #include "router/user.h"
@@ -97,6 +98,7 @@ void core_free(struct core *c)
     timer_clear(&c->timers, &c->floors);
     idmap_free(&c->syncing);
     timers_free(&c->timers);
+    parting_forget(c, NULL);
     free_pairs(&c->done_lists);
     free_pairs(&c->handled_lists);
     session_bundles_free(c);

@@ -74,6 +74,7 @@ struct core {
     struct idmap syncing;  /* sid → struct user that is being loaded for a SYNC or OPEN of that session */
     struct map done_lists; /* node → DONE pairs that wait for the end of the turn (route.c) */
     struct map handled_lists; /* node → HANDLED pairs (session.c) */
+    struct idmap partings;    /* sessions that ended with stanzas in work, by id (parting.c) */
     struct user *replaying;   /* whose waiting frame is being taken (inbox.c) */
     struct span bundle_raw;   /* session_bundle_begin */
     struct map bundles;       /* node → targets so far */

@@ -14,6 +14,7 @@
 #include "common/stream/stream.h"
 #include "router/deliver.h"
 #include "router/feature.h"
+#include "router/parting.h"
 #include "router/session_internal.h"
 
 #define UNACKED_MAX     512  /* beyond it messages stay in the mailbox */
@@ -183,6 +184,7 @@ void session_close(struct session *s)
             deliver_entry_end(entry, false);
     }
     deliver_reassign(u);
+    parting_begin(s);
     session_free(s);
     user_release(u);
 }
@@ -448,6 +450,8 @@ void session_work_begin(struct session *s, uint64_t n)
 void session_work_end(struct core *c, uint64_t sid, uint64_t n)
 {
     struct session *s = session_find(c, sid);
+    if (s == NULL)
+        parting_work_end(c, sid);
     if (s == NULL || n <= s->in_handled || n - s->in_handled > s->in_cap)
         return;
     uint32_t *open = &s->in_open[n & (s->in_cap - 1)];

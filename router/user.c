@@ -8,6 +8,7 @@
 #include "common/log/log.h"
 #include "router/contacts.h"
 #include "router/deliver.h"
+#include "router/parting.h"
 #include "router/session.h"
 
 #define IDLE_KEEP_MS   90000 /* longer than the de-duplication window */
@@ -391,6 +392,7 @@ void user_lose(struct user *u)
     list_del(&u->floor_node);
     LIST_EACH (it, &u->sessions)
         session_forget(LIST_ENTRY(it, struct session, of_user));
+    parting_forget(c, u);
     store_batch_free(&u->batch);
     run_waiters(&u->batch_waiters, STORE_FENCED);
     LIST_EACH (it, &u->commits) {
