@@ -226,6 +226,18 @@ static void on_starttls(struct session *s, const struct xml_element *e, struct s
     s->env->host->start_tls(s);
 }
 
+/* The client has found a stream error and goes; it is not answered with another (RFC 6120 §4.9.1.1). */
+static void on_error(struct session *s, const struct xml_element *e, struct span raw)
+{
+    (void)raw;
+    struct span condition = e->child_count > 0 ? e->children[0].name : (struct span){0};
+    log_info("c2s", "the client ends its stream with error=%s peer=%s jid=%s",
+             stream_error_name(stream_error_parse(condition)), s->env->host->peer(s),
+             s->jid != NULL ? s->jid : "-");
+    stream_close(&s->stream, &s->out);
+    session_end(s, SESSION_END_CLEAN);
+}
+
 void session_tls(struct session *s)
 {
     if (s->state != SESSION_TLS)
@@ -270,6 +282,7 @@ static const struct rule {
     {NS_CLIENT, "iq", BIT(SESSION_FEATURES), register_element},
     {NS_TLS, "starttls", BEFORE_LOGIN, on_starttls},
     {NS_SASL, NULL, BEFORE_LOGIN, auth_element},
+    {NS_STREAM, "error", BEFORE_LOGIN | BIT(SESSION_BIND) | BIT(SESSION_BOUND), on_error},
 };
 
 static void session_element(struct session *s, const struct xml_element *e, struct span raw)

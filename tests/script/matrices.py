@@ -103,6 +103,8 @@ def delivery_dialogue(kind, situation, target, want, far):
     for resource in SITUATIONS[situation] or {}:
         if resource not in getters:
             lines.append(f"romeo/{resource} expects nothing after juliet/balcony")
+    if want == "offline":
+        lines.append("wait 1.1")  # what has waited for less than a second is not stamped
     if situation != "no-account" and not getters:
         lines.append("romeo/later comes online with priority 9")
         if situation not in ("offline", "connected-only"):
