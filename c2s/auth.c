@@ -16,9 +16,11 @@ static const enum sasl_mech preference[] = {SASL_SCRAM_SHA_512_PLUS,
                                             SASL_SCRAM_SHA_1,
                                             SASL_PLAIN};
 
-/* Some clients (slixmpp 1.8, for one) know no binding but tls-unique, which TLS 1.3 does not have, and work
- * their way down the whole list of mechanisms to the first that fits. Such a refusal happens before any
- * account is looked at and tells nothing about a password, so it is not counted with the failed log-ins. */
+/* Some clients (slixmpp before 1.8.5, for one) know no binding but tls-unique, which TLS 1.3 does not have,
+ * and work their way down the whole list of mechanisms: -PLUS with tls-unique, SCRAM with "y" (a lie that
+ * must be refused, RFC 5802 §6, as it can't be told from a downgrade), PLAIN. Prosody and ejabberd lead them
+ * the same way; c2s.channel_binding = false spares them PLAIN. Such a refusal happens before any account is
+ * looked at and tells nothing about a password, so it is not counted with the failed log-ins. */
 #define MISFITS_MAX 10
 
 struct bindings {
@@ -28,7 +30,7 @@ struct bindings {
 static void bindings_get(struct session *s, struct bindings *b)
 {
     *b = (struct bindings){0};
-    if (!s->tls)
+    if (!s->tls || !s->env->channel_binding)
         return;
     s->env->host->binding(s, true, &b->exporter);
     s->env->host->binding(s, false, &b->server_end_point);

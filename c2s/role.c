@@ -115,6 +115,7 @@ static void start_env(struct c2s *c)
     env->after_login.limits.element_max_bytes = (uint32_t)conf->c2s_stanza_max_bytes;
     env->have_tls = c->tls != NULL;
     env->require_tls = conf->c2s_require_tls;
+    env->channel_binding = conf->c2s_channel_binding;
     env->registration = conf->register_enabled;
     env->auth_attempts = (unsigned)conf->limits_auth_attempts;
     env->resume_s = (unsigned)conf->c2s_resume_timeout_s;

@@ -97,6 +97,7 @@ struct session_env {
     unsigned domain_count;
     bool have_tls;
     bool require_tls;
+    bool channel_binding;
     bool registration;
     unsigned auth_attempts;
     unsigned resume_s;

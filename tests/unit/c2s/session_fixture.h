@@ -116,7 +116,7 @@ static void fixture_begin(bool tls)
     env.before_login.parser = xml_parser_new(NS_CLIENT);
     env.after_login = env.before_login;
     env.after_login.limits.element_max_bytes = 262144;
-    env.have_tls = env.require_tls = true;
+    env.have_tls = env.require_tls = env.channel_binding = true;
     env.auth_attempts = 3;
     env.resume_s = 300;
     env.arena = arena_new(4096);

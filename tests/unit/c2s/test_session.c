@@ -140,6 +140,18 @@ static void test_no_login_in_clear_but_when_allowed(void **state)
     reads_with("<mechanism>SCRAM-SHA-1</mechanism><mechanism>PLAIN</mechanism>");
 }
 
+/* Then "y" is no lie. */
+static void test_channel_binding_may_be_off(void **state)
+{
+    (void)state;
+    env.channel_binding = false;
+    client(HEADER);
+    lacks("PLUS");
+    lacks("sasl-channel-binding");
+    client("<auth " SASL " mechanism='SCRAM-SHA-1'>eSwsbj1yb21lbyxyPWFiYw==</auth>");
+    world("lookup romeo@example.org\n");
+}
+
 static void test_header_errors(void **state)
 {
     (void)state;
@@ -543,6 +555,7 @@ int main(void)
         CLEAR(test_error_before_the_header_opens_a_stream),
         CLEAR(test_no_version),
         TLS(test_features_after_tls),
+        TLS(test_channel_binding_may_be_off),
         TLS(test_stanza_before_login),
         TLS(test_stanza_before_bind),
         TLS(test_login_and_a_stanza),
