@@ -35,11 +35,17 @@ void item_free(struct s2s *s, struct item *i);
 /* Appends the stanza's bytes. */
 void item_write(const struct item *i, struct buf *out);
 
+/* Prepares an empty queue. */
 void queue_init(struct queue *q);
-void queue_add(struct queue *q, struct item *i);
-struct item *queue_first(const struct queue *q);
-struct item *queue_pop(struct queue *q);
 
+/* Puts an item behind all others; the queue owns it. */
+void queue_add(struct queue *q, struct item *i);
+
+/* The first item, which stays the queue's, or NULL. */
+struct item *queue_first(const struct queue *q);
+
+/* Takes the first / the last item out, or NULL; it is the caller's. */
+struct item *queue_pop(struct queue *q);
 struct item *queue_pop_last(struct queue *q);
 
 /* Puts an item before all others. */

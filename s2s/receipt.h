@@ -22,6 +22,7 @@ struct receipt {
 struct receipt *receipt_for_router(const struct bus_peer *router, uint64_t token);
 struct receipt *receipt_for_source(uint64_t sid, uint64_t n);
 
+/* One more reference; returns r. NULL is allowed. */
 static inline struct receipt *receipt_ref(struct receipt *r)
 {
     if (r != NULL)
