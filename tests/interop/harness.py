@@ -42,10 +42,11 @@ def free_offset():
 
 
 class Cluster:
-    """deploy/run with two c2s; stop and start keep what is stored."""
+    """deploy/run with two c2s; stop and start keep what is stored, settings are options of its --set."""
 
-    def __init__(self, routers=2):
+    def __init__(self, routers=2, settings=()):
         self.routers = routers
+        self.settings = [word for setting in settings for word in ("--set", setting)]
         self.tmp = pathlib.Path(tempfile.mkdtemp(prefix="jackdaw-interop-"))
         self.dir = self.tmp / "d"
         self.offset = free_offset()
@@ -63,7 +64,7 @@ class Cluster:
 
     def start(self):
         counts = ("--routers", str(self.routers), "--c2s", "2", "--s2s", "0")
-        done = self.run("--detach", "--port-offset", str(self.offset), "--domain", DOMAIN, *counts)
+        done = self.run("--detach", "--port-offset", str(self.offset), "--domain", DOMAIN, *counts, *self.settings)
         if done.returncode != 0:
             raise RuntimeError(f"deploy/run: {done.stderr}")
         # The cluster's own certificate is the one authority: every client checks it, none is told to look away.
@@ -109,6 +110,11 @@ class Cluster:
         """Sessions that each router has ever opened."""
         names = [f"router-{i}" for i in range(1, self.routers + 1)]
         return {name: self.stats(name)["jackdaw_router_sessions_opened_total"] for name in names}
+
+    def logins(self, jid):
+        """(TLS version, mechanism) of each login, as the c2s have logged them."""
+        text = "".join(log.read_text() for log in sorted(self.dir.glob("log/c2s-*.log")))
+        return re.findall(rf"session open jid={re.escape(jid)}/.* tls=(\S+) .*mechanism=(\S+)", text)
 
     def show_logs(self):
         for log in sorted(self.dir.glob("log/*.log")):
@@ -190,12 +196,13 @@ class InteropCase(unittest.TestCase):
     """One cluster for the class, one event loop for all clients that are libraries of this process."""
 
     routers = 2
+    settings = ()
 
     @classmethod
     def setUpClass(cls):
         # slixmpp asks for the loop at import time and never again.
         cls.loop = asyncio.get_event_loop_policy().get_event_loop()
-        cls.cluster = Cluster(cls.routers)
+        cls.cluster = Cluster(cls.routers, cls.settings)
 
     @classmethod
     def tearDownClass(cls):
@@ -211,6 +218,7 @@ class InteropCase(unittest.TestCase):
             finally:
                 for clean in reversed(self.cleanups):
                     await clean()
+                await asyncio.sleep(0.1)  # the libraries close their sockets a little after they say so
 
         try:
             return self.loop.run_until_complete(guarded())

@@ -13,10 +13,14 @@ import slixmpp
 
 from harness import CLIENTS, DOMAIN, PASSWORD, WAIT_S, Program
 
-logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # both libraries leave tasks behind when they end
+# Both libraries leave tasks behind when they end, and say at length what the tests expect.
+for name in ("asyncio", "aioxmpp", "slixmpp"):
+    logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 class Person:
+    password = PASSWORD
+
     def __init__(self, cluster, jid, c2s, resource):
         self.cluster = cluster
         self.jid = jid
@@ -75,7 +79,7 @@ class Slix(Person):
         super().__init__(cluster, jid, c2s, resource)
         self.direct_tls = direct_tls
         self.presence = presence
-        x = self.x = slixmpp.ClientXMPP(self.full, PASSWORD)
+        x = self.x = slixmpp.ClientXMPP(self.full, self.password)
         if mechanism is not None:
             x.plugin["feature_mechanisms"].use_mech = mechanism
         x.ca_certs = str(cluster.certificate)
@@ -86,7 +90,7 @@ class Slix(Person):
             x.register_plugin(plugin)
         self.ready = asyncio.get_running_loop().create_future()
         x.add_event_handler("session_start", self.on_start)
-        x.add_event_handler("failed_all_auth", lambda _: self.ready.set_exception(AssertionError("login refused")))
+        x.add_event_handler("failed_all_auth", lambda _: self.ready.set_exception(PermissionError("login refused")))
         x.add_event_handler("message", self.on_message)
         x.add_event_handler("presence", self.on_presence)
 
@@ -147,7 +151,7 @@ class Aio(Person):
         super().__init__(cluster, jid, c2s, resource)
         peer = ("127.0.0.1", self.port, aioxmpp.connector.STARTTLSConnector())
         self.client = aioxmpp.PresenceManagedClient(
-            aioxmpp.JID.fromstr(self.full), aioxmpp.make_security_layer(PASSWORD), override_peer=[peer], max_initial_attempts=1
+            aioxmpp.JID.fromstr(self.full), aioxmpp.make_security_layer(self.password), override_peer=[peer], max_initial_attempts=1
         )
         dispatcher = self.client.summon(aioxmpp.dispatcher.SimpleMessageDispatcher)
         dispatcher.register_callback(None, None, self.on_message)
