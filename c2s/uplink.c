@@ -415,6 +415,7 @@ void uplink_drop(struct conn *c)
 static void answered(struct conn *c, bool known)
 {
     c->up.asked = WIRE_NONE;
+    c->up.asked_once = false; /* nothing to take back */
     c->up.known = known;
     free(c->up.resource);
     c->up.resource = NULL;
