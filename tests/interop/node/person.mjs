@@ -4,7 +4,8 @@ import { client, xml } from "@xmpp/client";
 
 const { jid, password, resource, port } = JSON.parse(process.argv[2]);
 const [username, domain] = jid.split("@");
-const xmpp = client({ service: `xmpp://127.0.0.1:${port}`, domain, username, password, resource });
+const timeout = 20_000; // ms for each step; by itself it gives up after 2 s, which a busy machine may take
+const xmpp = client({ service: `xmpp://127.0.0.1:${port}`, domain, username, password, resource, timeout });
 const tell = (...event) => process.stdout.write(JSON.stringify(event) + "\n");
 
 xmpp.on("error", (error) => {
