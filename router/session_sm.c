@@ -7,6 +7,7 @@
 #include "common/stream/stream.h"
 #include "router/deliver.h"
 #include "router/feature.h"
+#include "router/mailbox.h"
 #include "router/session_internal.h"
 
 #define RESEND_MAX 1024 /* more than a session can have unacknowledged with bytes (session.c) */
@@ -35,6 +36,21 @@ void session_enable(struct session *s, unsigned wanted_s)
     session_frame(s, &f);
 }
 
+/* Something unacknowledged that comes from the mailbox now: its bytes are not here, or those of an older one
+ * are not, which it must not overtake. */
+static bool is_left_to_mailbox(const struct unacked *x, bool behind)
+{
+    return x->entry != NULL && (x->raw == NULL || (behind && x->entry->stored));
+}
+
+static void leave_to_mailbox(struct session *s, struct unacked *x)
+{
+    rcbuf_unref(x->raw);
+    if (x->entry->stored)
+        mailbox_want(x->entry, s->sid);
+    deliver_entry_end(x->entry, false);
+}
+
 /* Everything unacknowledged goes out again with fresh numbers behind what the client has: the numbers of
  * stanzas that cannot be repeated (dropped volatile ones) would be gaps in the client's count. */
 static void resend_unacked(struct session *s)
@@ -49,13 +65,13 @@ static void resend_unacked(struct session *s)
     bool from_mailbox = false;
     for (uint32_t i = 0; i < count; i++) {
         struct unacked x = old[(at + i) % cap];
-        if (x.raw == NULL) {
-            if (x.entry != NULL) {
-                deliver_entry_end(x.entry, false);
-                from_mailbox = true;
-            }
+        if (is_left_to_mailbox(&x, from_mailbox)) {
+            leave_to_mailbox(s, &x);
+            from_mailbox = true;
             continue;
         }
+        if (x.raw == NULL)
+            continue;
         x.n = ++s->out_sent;
         *session_unacked_push(s) = x;
         session_transmit(s, rcbuf_span(x.raw), (struct span){NULL, 0}, x.n, x.entry != NULL);
@@ -147,20 +163,20 @@ static void send_again_after(struct session *s, uint64_t had)
     struct rcbuf *raws[RESEND_MAX];
     struct entry *entries[RESEND_MAX];
     unsigned count = 0;
-    bool from_mailbox = s->restored;
+    bool behind_mailbox = false;
     uint32_t first = 0;
     while (first < s->unacked_count && s->unacked[(s->unacked_at + first) % s->unacked_cap].n <= had)
         first++;
     for (uint32_t i = first; i < s->unacked_count; i++) {
         struct unacked *x = &s->unacked[(s->unacked_at + i) % s->unacked_cap];
-        if (x->raw != NULL && count < RESEND_MAX) {
+        if (is_left_to_mailbox(x, behind_mailbox || count == RESEND_MAX)) {
+            leave_to_mailbox(s, x);
+            behind_mailbox = true;
+        } else if (x->raw != NULL && count < RESEND_MAX) {
             raws[count] = x->raw;
             entries[count++] = x->entry;
         } else {
             rcbuf_unref(x->raw);
-            from_mailbox |= x->entry != NULL;
-            if (x->entry != NULL)
-                deliver_entry_end(x->entry, false);
         }
     }
     s->unacked_count = first;
@@ -170,6 +186,7 @@ static void send_again_after(struct session *s, uint64_t had)
         *session_unacked_push(s) = (struct unacked){++s->out_sent, entries[i], raws[i]};
         session_transmit(s, rcbuf_span(raws[i]), (struct span){NULL, 0}, s->out_sent, entries[i] != NULL);
     }
+    bool from_mailbox = s->restored || behind_mailbox;
     if (from_mailbox)
         s->cursor = s->user->floor;
     session_save(s);

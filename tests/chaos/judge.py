@@ -1,6 +1,7 @@
 """Counts what a run has done to the messages, and says what was wrong."""
 import collections
 import statistics
+import time
 
 
 def per_session(got):
@@ -12,6 +13,12 @@ def per_session(got):
         else:
             rows[-1].append(x)
     return rows
+
+
+def wall(us):
+    """A time of the monotonic clock as the logs write it."""
+    at = time.time() - time.monotonic() + us / 1e6
+    return time.strftime("%H:%M:%S", time.gmtime(at)) + f"{at % 1:.3f}"[1:]
 
 
 def quantile(values, q):
@@ -38,10 +45,10 @@ def count_messages(run, results, counts):
                 again = number in by_index[sender]["repeated"]  # sent in two sessions of the sender: it may come twice
                 if (sender, number) in seen and not again:
                     twice += 1
-                    run.violations.append(f"u{r['index']} got {sender}.{number} twice in one session")
+                    run.violations.append(f"u{r['index']} got {sender}.{number} twice in one session, again at {wall(got)}, sent at {wall(sent)}")
                 elif last.get(sender, 0) > number and not again:
                     reordered += 1
-                    run.violations.append(f"u{r['index']} got {sender}.{number} after {sender}.{last[sender]}")
+                    run.violations.append(f"u{r['index']} got {sender}.{number} (sent {wall(sent)}) at {wall(got)}, after {sender}.{last[sender]}")
                 seen.add((sender, number))
                 last[sender] = max(last.get(sender, 0), number)
                 taken[sender].add(number)
@@ -73,7 +80,7 @@ def count_sessions(run, results, counts):
     counts["stream_errors"] = ", ".join(f"{n} {what}" for what, n in trouble.most_common(6)) or "none"
     for r in results:
         for when, text in r["failed_resumes"]:
-            run.violations.append(f"u{r['index']} could not resume at {when / 1e6:.2f}: {text}")
+            run.violations.append(f"u{r['index']} could not resume at {wall(when)}: {text}")
         for i, text in r["errors"].items():
             run.violations.append(f"{r['index']}.{i} was answered with an error: {text[:300]}")
 

@@ -25,11 +25,11 @@ sys.path.insert(0, str(HERE.parents[1] / "deploy/supervise"))
 
 import plan as deploy_plan  # noqa: E402
 import processes  # noqa: E402
-from judge import judge  # noqa: E402
+from judge import judge, wall  # noqa: E402
 from worker import work  # noqa: E402
 
 RESUME_TIMEOUT_S = 30
-CONVERGE_MAX_S = 60
+CONVERGE_MAX_S = 30
 DOMAIN = "localhost"
 
 
@@ -226,6 +226,8 @@ class Run:
         self.args = args
         self.rng = random.Random(args.seed)
         self.dir = pathlib.Path(args.dir or tempfile.mkdtemp(prefix="jd-chaos-", dir="/tmp"))
+        for old in ("redis", "log"):  # of an earlier run
+            shutil.rmtree(self.dir / old, ignore_errors=True)
         self.kills = []  # (microseconds, name, {users of a router})
         self.counts = {}
         self.violations = []
@@ -233,12 +235,18 @@ class Run:
     def note(self, text):
         print(f"{time.monotonic() - self.begun:6.1f}  {text}", flush=True)
 
+    def tell(self, text):
+        """Into the log of the run, with a time as in the other logs."""
+        with open(self.dir / "log/chaos.log", "a") as f:
+            f.write(f"{wall(time.monotonic_ns() // 1000)} {text}\n")
+
     def wait(self, what, seconds, done):
         """True when done() came true in time."""
         deadline = time.monotonic() + seconds
         while not done():
             if time.monotonic() > deadline:
                 self.violations.append(f"{what}: not within {seconds} s")
+                self.note(self.violations[-1])
                 return False
             self.cluster.sleep(0.2)
         return True
@@ -278,6 +286,7 @@ class Run:
             users = {i for i, home in self.cluster.homes(self.args.clients).items() if home == name}
         self.kills.append((time.monotonic_ns() // 1000, name, users))
         self.cluster.kill(name)
+        self.tell(f"kill {name}")
 
     def roll(self):
         """SIGTERM to one process after the other, twice round."""
@@ -290,14 +299,17 @@ class Run:
 
     def vanish(self):
         """A tenth goes for good, half of them without a word, while their processes die with them."""
-        who = self.rng.sample(range(self.args.clients), max(self.args.clients // 10, 1))
-        self.crowd.ask("vanish", [(i, self.rng.random() < 0.3) for i in who])
+        who = [(i, self.rng.random() < 0.3) for i in self.rng.sample(range(self.args.clients), max(self.args.clients // 10, 1))]
+        self.crowd.ask("vanish", who)
+        self.tell("vanish " + " ".join(f"u{i}{' politely' * politely}" for i, politely in who))
         kinds = [k for k in self.args.kill.split(",") if k]
         for _ in range(2 if kinds and not self.args.rolling and not self.args.join else 0):
             for kind in ("c2s", "router"):
                 names = self.cluster.names([kind]) if kind in kinds else []
                 if names:
-                    self.cluster.kill(self.rng.choice(names))
+                    name = self.rng.choice(names)
+                    self.cluster.kill(name)
+                    self.tell(f"kill {name}")
             self.cluster.sleep(1)
 
     def chaos(self):
@@ -385,4 +397,5 @@ class Run:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     sys.exit(Run(arguments())())
