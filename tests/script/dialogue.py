@@ -37,11 +37,13 @@ class Dialogue:
         strangers = set(self.options.get("strangers", "").split())
         for line in self.lines:
             if m := re.match(r"([a-z]\w*)(/\S+)? ", line.text):
-                if m[1] not in ("wait", "kill", "stop", "pause", "resume", "ctl", "note"):
+                if m[1] not in ("wait", "kill", "stop", "pause", "resume", "ctl", "note", "log"):
                     found[m[1]] = True
             for name in re.findall(r"\{([a-z]\w*)(?:/[^{}:]+)?\}", line.text):
-                if name not in ("host", "any", "none", "i"):
+                if name not in ("host", "any", "none", "i", "user", "upper"):
                     found[name] = True
+            for name in re.findall(r"\{(?:user|upper)/(\w+)\}", line.text):
+                found[name] = True
             for name in re.findall(r"[\[(](\w+)(?:/\w+)?[\])]", line.text if "{repeat" in line.text or "{base64" in line.text else ""):
                 found[name] = True
             for name in re.findall(r"\{new:(\w+)\}", line.text):
@@ -129,6 +131,8 @@ class Performance:
                 return self.bare(name) + (slash + resource)
             if name == "user" and resource in self.accounts:
                 return self.accounts[resource]
+            if name == "upper" and resource in self.accounts:
+                return self.accounts[resource].upper()
             head, colon, rest = inner.partition(":")
             if head in ("repeat", "numbered") and colon:
                 count, _, what = rest.partition(":")
@@ -376,11 +380,11 @@ class Performance:
         self.last = event
         return event
 
-    def expect_element(self, client, want, within=WITHIN):
+    def expect_element(self, client, want, within=None):
         patterns = pattern.parse(self.fill(want)) if isinstance(want, str) else [want]
         element = None
         for p in patterns:
-            event = self.event(client, within)
+            event = self.event(client, within or WITHIN)
             if event.kind != "stanza":
                 raise Failed(f"{p.show()} is expected, {describe(event)} came")
             if (reason := pattern.fits(p, event.element, self.values)) is not None:
@@ -409,9 +413,9 @@ class Performance:
             else:
                 raise Failed(f"not expected: {event.element.show()}\n    still expected: {' '.join(p.show() for p in left)}")
 
-    def skip_until(self, client, want, within=WITHIN):
+    def skip_until(self, client, want):
         p = pattern.parse(self.fill(want))[0]
-        end = time.monotonic() + within
+        end = time.monotonic() + WITHIN
         while True:
             event = self.event(client, max(0.01, end - time.monotonic()))
             if event.kind == "stanza" and pattern.fits(p, event.element, self.values) is None:
@@ -606,6 +610,13 @@ class Performance:
     def ctl(self, text):
         self.server.ctl(shlex.split(self.fill(text)))
 
+    def log_has(self, name, regex):
+        end = time.monotonic() + WITHIN
+        while not re.search(self.fill(regex), self.server.log(name)):
+            if time.monotonic() > end:
+                raise Failed("the log has no such line")
+            time.sleep(0.1)
+
     def differs(self, one, other):
         a, b = self.values[one], self.values[other]
         if a == b:
@@ -614,6 +625,23 @@ class Performance:
     def matches(self, name, regex):
         if not re.fullmatch(regex, self.values[name]):
             raise Failed(f"{name} is {self.values[name]}")
+
+
+def register(server, user):
+    """Makes an account as a client can (XEP-0077)."""
+    show = Performance(Dialogue("register", ""), server, {})
+    show.connect("client")
+    try:
+        show.secures("client")
+        show.reopens("client")
+        client = show.client("client")
+        client.send(
+            "<iq type='set' id='r'><query xmlns='jabber:iq:register'>"
+            f"<username>{user}</username><password>{PASSWORD}</password></query></iq>"
+        )
+        show.expect_element(client, "<iq type='result' id='r'/>")
+    finally:
+        show.client("client").close()
 
 
 def describe(event):
@@ -682,6 +710,7 @@ FORMS = [
         (r"wait (?P<seconds>[\d.]+)", Performance.waits),
         (r"kill (?P<name>[\w-]+)", Performance.kills),
         (r"ctl (?P<text>.*)", Performance.ctl),
+        (r"log (?P<name>[\w-]+) has: (?P<regex>.*)", Performance.log_has),
         (r"note (?P<one>\w+) differs from (?P<other>\w+)", Performance.differs),
         (r"note (?P<name>\w+) matches (?P<regex>.*)", Performance.matches),
     )

@@ -27,6 +27,7 @@ sys.path.insert(0, str(HERE))
 
 import dialogue  # noqa: E402
 import matrices  # noqa: E402
+import table  # noqa: E402
 from xmpp import Failed  # noqa: E402
 
 # The kinds of clusters; a dialogue says which one it needs (`cluster:`), "usual" otherwise.
@@ -96,6 +97,9 @@ class Cluster:
     def kill(self, name):
         self.signal(name, "KILL")
 
+    def log(self, name):
+        return (self.dir / f"log/{name}.log").read_text(errors="replace")
+
     def add_accounts(self, users):
         file = self.dir / "accounts"
         file.write_text("".join(f"{u}@{self.domain} {dialogue.PASSWORD}\n" for u in users))
@@ -127,6 +131,10 @@ class Foreign:
 
     def add_accounts(self, users):
         if self.args.accounts == "none":
+            return
+        if self.args.accounts == "register":
+            for user in users:
+                dialogue.register(self, user)
             return
         for user in users:
             argv = [a.format(user=user, password=dialogue.PASSWORD) for a in shlex.split(self.args.accounts)]
@@ -248,11 +256,14 @@ def main():
     p.add_argument("--host", help="another server, in place of a cluster of our own")
     p.add_argument("--port", type=int, default=5222)
     p.add_argument("--tls-port", type=int, default=5223)
+    p.add_argument("--within", type=float, help="seconds to wait for an answer")
     p.add_argument("--domain", default="localhost")
-    p.add_argument("--accounts", default="none", metavar="COMMAND", help="adds an account: {user} {password}")
+    p.add_argument("--accounts", default="none", metavar="COMMAND", help="adds an account: {user} {password}; register: in-band (XEP-0077)")
     p.add_argument("--prefix", default="p", help="what account names begin with")
+    p.add_argument("--write-table", action="store_true", help="write tests/CONFORMANCE.md after a run of everything")
     p.add_argument("--results", metavar="FILE", help="write the results there (JSON)")
     args = p.parse_args()
+    dialogue.WITHIN = args.within or dialogue.WITHIN
     dialogues = load(args.patterns)
     if args.list:
         for d in dialogues:
@@ -271,7 +282,12 @@ def main():
     if args.results:
         pathlib.Path(args.results).write_text(json.dumps(results, indent=1, sort_keys=True))
     print(f"{len(results) - len(failed)} of {len(results)} dialogues passed in {time.monotonic() - began:.0f} s")
-    return 1 if failed else 0
+    if args.host or args.patterns:
+        return 1 if failed else 0
+    text, problems = table.build(dialogues, results)
+    if args.write_table:
+        table.TABLE.write_text(text)
+    return 1 if table.check(text, problems) or failed else 0
 
 
 if __name__ == "__main__":
