@@ -295,22 +295,18 @@ static bool taken_before(struct s2s *s, struct receipt *r, const struct wire_fra
     uint64_t id = hash_bytes(jid_full(&f->stanza.to)) ^ hash_u64(f->sid) ^ hash_u64(f->n * 3 + 1);
     id += id == 0;
     struct receipt *before = idmap_get(&hub->taken, id);
-    if ((f->flags & WIRE_AGAIN) != 0) {
-        if (before != NULL) { /* still on its way: who asks now is told when it is done */
-            uplink_done(s, before);
-            memcpy(before->node, r->node, sizeof before->node);
-            before->incarnation = r->incarnation;
-            before->token = r->token;
-            r->token = 0;
-            return true;
-        }
-        if (idmap_get(&hub->recent, id) != NULL || idmap_get(&hub->older, id) != NULL)
-            return true;
+    if (before != NULL) { /* still on its way: who asks now is told when it is done */
+        uplink_done(s, before);
+        memcpy(before->node, r->node, sizeof before->node);
+        before->incarnation = r->incarnation;
+        before->token = r->token;
+        r->token = 0;
+        return true;
     }
-    if (before == NULL) {
-        r->identity = id;
-        idmap_put(&hub->taken, id, r);
-    }
+    if (idmap_get(&hub->recent, id) != NULL || idmap_get(&hub->older, id) != NULL)
+        return true;
+    r->identity = id;
+    idmap_put(&hub->taken, id, r);
     return false;
 }
 
