@@ -79,10 +79,12 @@ static void timeout_fire(struct timer *t, uint64_t now_ms)
 {
     (void)now_ms;
     struct session *s = CONTAINER_OF(t, struct session, timeout);
-    if (s->state == SESSION_UNSYNCED)
+    if (s->state == SESSION_UNSYNCED) {
         session_lost(s);
-    else
-        session_close(s);
+        return;
+    }
+    session_note_timed_out(s);
+    session_close(s);
 }
 
 struct session *session_make(struct user *u, uint64_t sid, struct span resource, const char *node,

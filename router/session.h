@@ -146,6 +146,11 @@ void session_resume(struct user *u, uint64_t fresh_sid, struct span sm_id, uint3
                     uint64_t node_incarnation);
 void session_sync(struct user *u, const struct wire_frame *f, const char *node, uint64_t node_incarnation);
 
+/* Remembers how much a resumable session had handled, because it is given up; and reads that back (the value
+ * of STORE_META "timed_out", empty when there is none). A late <resume/> is told (XEP-0198 §5). */
+void session_note_timed_out(struct session *s);
+void session_timed_out_load(struct user *u, struct span text);
+
 /* Enters this room's counters. */
 void session_register_stats(void);
 

@@ -83,16 +83,66 @@ static void resend_unacked(struct session *s)
     }
 }
 
-static void resume_failed(struct user *u, uint64_t fresh_sid, const char *node, struct session *s)
+/* ---- sessions that were given up: a late <resume/> learns how much of what it sent was handled (XEP-0198
+ * §5). STORE_META "timed_out" is "SID:H SID:H …" in hexadecimal, newest first. */
+
+static uint32_t handled_h(const struct session *s)
+{
+    return (uint32_t)(s->in_handled - s->sm_in_base);
+}
+
+void session_note_timed_out(struct session *s)
+{
+    struct user *u = s->user;
+    if (!s->sm || s->resume_s == 0)
+        return;
+    memmove(&u->timed_out[1], &u->timed_out[0], sizeof u->timed_out - sizeof u->timed_out[0]);
+    u->timed_out[0] = (struct user_timed_out){.sid = s->sid, .h = handled_h(s)};
+    struct buf out = {0};
+    for (unsigned i = 0; i < USER_TIMED_OUT_MAX && u->timed_out[i].sid != 0; i++)
+        buf_addf(&out, "%s%llx:%x", i > 0 ? " " : "", (unsigned long long)u->timed_out[i].sid,
+                 u->timed_out[i].h);
+    store_put(user_batch(u), STORE_META, SPAN("timed_out"), buf_span(&out));
+    buf_free(&out);
+}
+
+void session_timed_out_load(struct user *u, struct span text)
+{
+    char line[USER_TIMED_OUT_MAX * 32];
+    snprintf(line, sizeof line, "%.*s", SPAN_FMT(text));
+    const char *at = line;
+    for (unsigned i = 0; i < USER_TIMED_OUT_MAX; i++) {
+        unsigned long long sid;
+        unsigned h;
+        int n = 0;
+        if (sscanf(at, "%llx:%x%n", &sid, &h, &n) != 2)
+            break;
+        u->timed_out[i] = (struct user_timed_out){.sid = sid, .h = h};
+        at += n;
+    }
+}
+
+static const struct user_timed_out *find_timed_out(const struct user *u, struct span sm_id)
+{
+    for (unsigned i = 0; i < USER_TIMED_OUT_MAX && u->timed_out[i].sid != 0; i++) {
+        char id[24];
+        snprintf(id, sizeof id, "%016llx", (unsigned long long)u->timed_out[i].sid);
+        if (span_is(sm_id, id))
+            return &u->timed_out[i];
+    }
+    return NULL;
+}
+
+static void resume_failed(struct user *u, uint64_t fresh_sid, const char *node, const uint32_t *h)
 {
     struct wire_frame f = {.kind = WIRE_RESUME_FAILED,
                            .sid = fresh_sid,
                            .num = STANZA_E_ITEM_NOT_FOUND,
                            .slot = u->slot,
                            .epoch = u->core->epoch};
-    if (s != NULL) {
+    if (h != NULL) {
         f.flags = WIRE_HAS_H;
-        f.n = (uint32_t)(s->in_handled - s->sm_in_base);
+        f.n = *h;
     }
     u->core->out.send(u->core->out.ctx, node, &f);
 }
@@ -110,7 +160,9 @@ void session_resume(struct user *u, uint64_t fresh_sid, struct span sm_id, uint3
             s = candidate;
     }
     if (s == NULL || s->resume_s == 0) {
-        resume_failed(u, fresh_sid, node, s);
+        const struct user_timed_out *old = find_timed_out(u, sm_id);
+        uint32_t of_session = s != NULL ? handled_h(s) : 0;
+        resume_failed(u, fresh_sid, node, s != NULL ? &of_session : old != NULL ? &old->h : NULL);
         return;
     }
     uint32_t acked_h = (uint32_t)(s->out_acked - s->sm_out_base);

@@ -140,6 +140,7 @@ static void claim_done(void *ctx, enum store_result result, const struct store_u
     u->floor = parse_id(meta_field(loaded, "floor"));
     span_to_u64(meta_field(loaded, "roster_version"), UINT64_MAX, &u->roster_version);
     span_to_u64(meta_field(loaded, "last"), UINT64_MAX, &u->last_seen_ms);
+    session_timed_out_load(u, meta_field(loaded, "timed_out"));
     contacts_load(u, loaded->hash[STORE_ROSTER], loaded->hash_count[STORE_ROSTER]);
     session_restore(u, loaded->hash[STORE_SESSIONS], loaded->hash_count[STORE_SESSIONS]);
     if (loaded->mailbox_count > 0)

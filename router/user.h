@@ -9,6 +9,9 @@
 
 enum user_state { USER_LOADING, USER_READY, USER_GONE };
 
+/* How many sessions that timed out are remembered for a late <resume/> (session_sm.c). */
+#define USER_TIMED_OUT_MAX 4
+
 struct user {
     struct core *core;
     char *bare;     /* owned; the map's key */
@@ -26,16 +29,22 @@ struct user {
     struct map contacts; /* bare JID → struct contact (contacts.h) */
     uint64_t roster_version;
     uint64_t last_seen_ms; /* wall clock of the last unavailable presence, 0 = never */
+    struct user_timed_out {
+        uint64_t sid;
+        uint32_t h;
+    } timed_out[USER_TIMED_OUT_MAX]; /* resumable sessions that were given up, newest first; sid 0 = none */
 
     /* The mailbox (deliver.c). Every entry up to `floor` is finished; `entries` holds the unfinished ones. */
     struct list entries; /* struct entry, oldest first */
     unsigned entry_count;
     struct store_id last_id; /* newest id given */
     struct store_id floor;
-    struct store_id trimmed; /* the store has dropped everything up to it */
-    bool floor_moved;        /* not written yet */
-    struct list floor_node;  /* in core.floor_users while floor_moved */
-    struct idmap taken[2];   /* sid → highest number taken plus 1; two generations, so that old ones go */
+    struct store_id trimmed;   /* the store has dropped everything up to it */
+    struct store_id trim_mark; /* where the floor was when `untrimmed` was 0 */
+    uint32_t untrimmed;        /* entries finished since */
+    bool floor_moved;          /* not written yet */
+    struct list floor_node;    /* in core.floor_users while floor_moved */
+    struct idmap taken[2];     /* sid → highest number taken plus 1; two generations, so that old ones go */
     uint64_t taken_since_ms;
 
     struct store_batch batch;  /* writes of this turn */
