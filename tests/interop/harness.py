@@ -17,7 +17,7 @@ import urllib.request
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-CLIENTS = pathlib.Path(os.environ.get("JACKDAW_INTEROP_CLIENTS") or HERE / ".clients")  # made by prepare
+CLIENTS = pathlib.Path(os.environ.get("JACKDAW_INTEROP_CLIENTS") or ROOT / "build/interop-clients")  # made by prepare
 DOMAIN = "localhost"
 PASSWORD = "wherefore art thou"
 WAIT_S = 20  # for anything that should happen at once; a busy machine may be slow
@@ -202,6 +202,8 @@ class InteropCase(unittest.TestCase):
     def setUpClass(cls):
         # slixmpp asks for the loop at import time and never again.
         cls.loop = asyncio.get_event_loop_policy().get_event_loop()
+        if "JACKDAW_INTEROP_CLIENTS" not in os.environ:  # not by ctest, which has them made once
+            subprocess.run([HERE / "prepare", CLIENTS], check=True)
         cls.cluster = Cluster(cls.routers, cls.settings)
 
     @classmethod
