@@ -99,9 +99,10 @@ class Kill(Case):
             self.addCleanup(c.close)
         got, sent = collections.Counter(), []
         for r in range(ROUNDS):
-            # What waits while Prosody connects is not covered by its stream management: the stream must stand.
+            # Prosody counts only from <enabled/> on, and what waits while it connects goes before: the stream must stand.
             romeo.message(juliet.full, f"warm {r}")
             juliet.got(f"warm {r}")
+            time.sleep(0.5)
             for i in range(BATCH):
                 sent.append(f"in {r} {i}")
                 romeo.message(juliet.full, sent[-1])
