@@ -15,6 +15,7 @@
 #define RESTORE_CHUNK 256
 #define DEDUP_MS      60000 /* finished entries stay this long, so that a new owner recognises a resend */
 #define TRIM_AFTER_MS 120000
+#define TRIM_AFTER    2048 /* or so many entries; as many stay: more than can be under way to be resent */
 #define GENERATION_MS 300000
 #define DAY_MS        86400000ull
 
@@ -140,6 +141,7 @@ static void finish(struct entry *e)
     bool head = u->entries.next == &e->node, was_stored = e->stored;
     struct store_id id = e->id;
     stat_add(&finished, 1);
+    u->untrimmed += was_stored;
     deliver_entry_free(e);
     if (!head) {
         if (was_stored)
@@ -168,6 +170,25 @@ void deliver_entry_end(struct entry *e, bool acked)
     mailbox_settle(e);
 }
 
+/* Below what the store may trim the mailbox now; ms 0 = not yet. */
+static struct store_id trim_below(struct user *u)
+{
+    uint64_t wall = u->core->out.wall_ms(u->core->out.ctx);
+    struct store_id below = {0};
+    if (wall - u->trimmed.ms > TRIM_AFTER_MS) {
+        below = (struct store_id){wall - DEDUP_MS, 0};
+        if (store_id_cmp(u->floor, below) < 0)
+            below = (struct store_id){u->floor.ms, u->floor.seq + 1};
+    }
+    if (u->untrimmed >= TRIM_AFTER) {
+        if (store_id_cmp(u->trim_mark, below) > 0)
+            below = u->trim_mark;
+        u->trim_mark = u->floor;
+        u->untrimmed = 0;
+    }
+    return below;
+}
+
 void deliver_write_floor(struct user *u)
 {
     if (!u->floor_moved)
@@ -178,11 +199,8 @@ void deliver_write_floor(struct user *u)
     u->floor_moved = false;
     list_del(&u->floor_node);
     store_put(&u->batch, STORE_META, SPAN("floor"), span_make(text, (size_t)n));
-    uint64_t wall = u->core->out.wall_ms(u->core->out.ctx);
-    if (wall - u->trimmed.ms > TRIM_AFTER_MS) {
-        struct store_id below = {wall - DEDUP_MS, 0};
-        if (store_id_cmp(u->floor, below) < 0)
-            below = (struct store_id){u->floor.ms, u->floor.seq + 1};
+    struct store_id below = trim_below(u);
+    if (below.ms > 0 && store_id_cmp(below, u->trimmed) > 0) {
         u->trimmed = below;
         store_trim(&u->batch, below);
     }

@@ -19,6 +19,7 @@ struct user {
     uint16_t slot;
     enum user_state state;
     bool exists;         /* there is an account */
+    bool looked_after;   /* loaded by sweep.c, not for somebody */
     bool claim_wanted;   /* the store was away when the claim was sent */
     bool restore_wanted; /* the store was away when the mailbox was to be read */
     unsigned blocks;
