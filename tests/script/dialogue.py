@@ -426,6 +426,19 @@ class Performance:
     def skips_until(self, who, resource=None, text=None):
         self.skip_until(self.client(who, resource), text)
 
+    def skips_until_all(self, who, resource=None, text=None):
+        """All of them come, in any order, and others between."""
+        client = self.client(who, resource)
+        left = pattern.parse(self.fill(text))
+        while left:
+            event = self.event(client, WITHIN)
+            if event.kind != "stanza":
+                raise Failed(f"{describe(event)} came; still expected: {' '.join(p.show() for p in left)}")
+            for p in left:
+                if pattern.fits(p, event.element, self.values) is None:
+                    left.remove(p)
+                    break
+
     def expects_nothing(self, who, resource=None, other=None, other_resource=None):
         """A message to itself, or from another client, must be the next that comes, and then silence."""
         client = self.client(who, resource)
@@ -701,6 +714,7 @@ FORMS = [
         (WHO + r"expects(?: within (?P<within>[\d.]+))?: (?P<text>.*)", Performance.expects),
         (WHO + r"expects in any order: ?(?P<text>.*)", Performance.expects_any_order),
         (WHO + r"skips until: (?P<text>.*)", Performance.skips_until),
+        (WHO + r"skips until all: (?P<text>.*)", Performance.skips_until_all),
         (WHO + r"expects nothing(?: after (?P<other>[a-z]\w*)(?P<other_resource>/\S+)?)?", Performance.expects_nothing),
         (WHO + r"expects silence for (?P<seconds>[\d.]+)", Performance.expects_silence),
         (WHO + r"expects stream error (?P<condition>[a-z-]+(?: or [a-z-]+)*)(?: within (?P<within>[\d.]+))?", Performance.expects_error),

@@ -188,7 +188,7 @@ def perform(d, server, accounts):
         return "FAIL", traceback.format_exc(), time.monotonic() - began, show.transcript
 
 
-def load(patterns):
+def load(patterns, exact=False):
     dialogues = []
     for path in sorted((HERE / "dialogues").glob("*.txt")):
         dialogues += dialogue.read(path)
@@ -197,7 +197,7 @@ def load(patterns):
     for name in {n for n in names if names.count(n) > 1}:
         raise SystemExit(f"there are two dialogues {name}")
     if patterns:
-        dialogues = [d for d in dialogues if any(p in d.name for p in patterns)]
+        dialogues = [d for d in dialogues if any(p == d.name or (p in d.name and not exact) for p in patterns)]
     return dialogues
 
 
@@ -248,6 +248,7 @@ def free_offset():
 def main():
     p = argparse.ArgumentParser(description="Runs the dialogues of tests/script/dialogues.")
     p.add_argument("patterns", nargs="*", metavar="PATTERN", help="dialogues whose name contains it")
+    p.add_argument("--exact", action="store_true", help="a PATTERN is a whole name")
     p.add_argument("--list", action="store_true", help="only list them")
     p.add_argument("-v", "--verbose", action="store_true")
     p.add_argument("-t", "--transcripts", action="store_true", help="show what was said in failed dialogues")
@@ -264,7 +265,7 @@ def main():
     p.add_argument("--results", metavar="FILE", help="write the results there (JSON)")
     args = p.parse_args()
     dialogue.WITHIN = args.within or dialogue.WITHIN
-    dialogues = load(args.patterns)
+    dialogues = load(args.patterns, args.exact)
     if args.list:
         for d in dialogues:
             print(f"{d.name:40} {d.title}")
