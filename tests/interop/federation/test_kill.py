@@ -108,6 +108,8 @@ class Kill(Case):
                 romeo.message(juliet.full, sent[-1])
                 if i == BATCH // 2:
                     self.kill("s2s", 1 + r % 2)
+                elif i % 10 == 0:
+                    time.sleep(0.3)  # time for acknowledgements
             time.sleep(1)
 
         def all_there():
