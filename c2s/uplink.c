@@ -494,7 +494,8 @@ static void on_session_frame(struct conn *c, const struct wire_frame *f)
         }
         break;
     case WIRE_ENABLED:
-        session_enabled(s, f->name, (unsigned)f->num, f->n);
+        if (!c->up.syncing) /* else of an earlier attachment; another one comes behind SYNCED */
+            session_enabled(s, f->name, (unsigned)f->num, f->n);
         break;
     case WIRE_RESUMED:
         on_resumed(c, f);

@@ -37,6 +37,9 @@ void deliver_reserved(struct session *s, struct entry *e, struct span raw);
  * the mailbox from its cursor. */
 void deliver_catch_up(struct session *s);
 
+/* The same from the oldest unfinished entry on: it may take now what it has passed over before. */
+void deliver_catch_up_again(struct session *s);
+
 /* An entry is acknowledged by a session (acked) or that session is over (not acked). Frees it with the last.
  */
 void deliver_entry_end(struct entry *e, bool acked);

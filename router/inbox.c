@@ -247,17 +247,33 @@ struct session_op {
     struct core *core;
     struct user *user;
     uint64_t sid;
+    uint64_t n;
     uint64_t num;
 };
 
+static void enable_done(void *ctx, enum store_result result)
+{
+    struct session_op *op = ctx;
+    struct session *s = session_find(op->core, op->sid);
+    if (s != NULL && result != STORE_FENCED)
+        session_enabled(s, result == STORE_OK);
+    user_unblock(op->user);
+    free(op);
+}
+
+/* Numbers that are given and wait for a commit belong before <enabled/>. A second ENABLE means that the answer
+ * to the first was lost on its way: what was said since is not counted. */
 static void enable_now(void *ctx, enum store_result result)
 {
     struct session_op *op = ctx;
     struct session *s = session_find(op->core, op->sid);
-    if (s != NULL && result != STORE_FENCED && !s->sm)
-        session_enable(s, (unsigned)op->num);
-    user_unblock(op->user);
-    free(op);
+    if (s != NULL && result != STORE_FENCED && user_commit_pending(op->user)) {
+        user_after_commit(op->user, enable_now, op);
+        return;
+    }
+    if (s != NULL && result != STORE_FENCED)
+        session_enable(s, op->n, (unsigned)op->num);
+    user_after_commit(op->user, enable_done, op);
 }
 
 static void on_session(struct core *c, const struct wire_frame *f, struct span frame, struct sender from)
@@ -278,7 +294,7 @@ static void on_session(struct core *c, const struct wire_frame *f, struct span f
             session_close(s);
     } else {
         struct session_op *op = xcalloc(1, sizeof *op);
-        *op = (struct session_op){c, u, f->sid, f->num};
+        *op = (struct session_op){c, u, f->sid, f->n, f->num};
         user_block(u); /* what the session sends behind it comes after it */
         user_after_commit(u, enable_now, op);
     }

@@ -236,6 +236,13 @@ void deliver_catch_up(struct session *s)
         read_more(s);
 }
 
+void deliver_catch_up_again(struct session *s)
+{
+    s->cursor = s->user->floor;
+    s->reread = s->reading;
+    deliver_catch_up(s);
+}
+
 /* The stanza with a delay element before its end tag (XEP-0203). */
 static void add_delayed(struct buf *out, const struct user *u, const struct store_entry *entry)
 {
@@ -314,8 +321,11 @@ static void read_done(void *ctx, enum store_result result, const struct store_en
     struct user *u = r->user;
     struct session *s = session_find(u->core, r->sid);
     if (s != NULL && s->user == u) {
-        s->reading = false;
-        if (result == STORE_OK) {
+        bool again = s->reread;
+        s->reading = s->reread = false;
+        if (again) {
+            deliver_catch_up(s);
+        } else if (result == STORE_OK) {
             take_chunk(s, entries, count);
             if (count < CHUNK && !is_behind(s))
                 s->catching_up = false;
@@ -347,10 +357,8 @@ void deliver_reassign(struct user *u)
         if (s->available && s->priority >= 0 && (best == NULL || s->priority > best->priority))
             best = s;
     }
-    if (best != NULL) {
-        best->cursor = u->floor;
-        deliver_catch_up(best);
-    }
+    if (best != NULL)
+        deliver_catch_up_again(best);
 }
 
 /* After a load */

@@ -35,7 +35,8 @@ struct session {
     bool interested;  /* has asked for the roster */
     bool carbons;     /* all messages to the bare JID, not only the most available's */
     bool catching_up; /* reads the mailbox from `cursor` on */
-    bool reading;     /* a mailbox read is in flight */
+    bool reading;     /* a mailbox read is in flight … */
+    bool reread;      /* … and its answer is void: the cursor has gone back meanwhile */
     int8_t priority;
     uint64_t available_since_ms; /* monotonic, of the last presence: breaks ties */
     uint64_t last_active_wall_ms;
@@ -140,8 +141,11 @@ void session_flush_handled(struct core *c);
 /* FLOW. */
 void session_set_held(struct session *s, bool held);
 
-/* Stream management: ENABLE, RESUME (for the user's session with that SM id, answered by frames), SYNC. */
-void session_enable(struct session *s, unsigned wanted_s);
+/* Stream management: ENABLE (counting began behind inbound number n; session_enabled tells the client, once
+ * the record is committed: with stored false there can be no resumption), RESUME (for the user's session with
+ * that SM id, answered by frames), SYNC. */
+void session_enable(struct session *s, uint64_t n, unsigned wanted_s);
+void session_enabled(struct session *s, bool stored);
 void session_resume(struct user *u, uint64_t fresh_sid, struct span sm_id, uint32_t h, const char *node,
                     uint64_t node_incarnation);
 void session_sync(struct user *u, const struct wire_frame *f, const char *node, uint64_t node_incarnation);

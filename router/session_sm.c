@@ -23,16 +23,22 @@ void session_sm_register_stats(void)
     stat_register(&taken_over.meta);
 }
 
-void session_enable(struct session *s, unsigned wanted_s)
+void session_enable(struct session *s, uint64_t n, unsigned wanted_s)
 {
-    char id[24];
     s->sm = true;
     s->resume_s = (uint32_t)MIN((int64_t)wanted_s, s->user->core->conf->c2s_resume_timeout_s);
-    s->sm_in_base = s->in_taken;
+    s->sm_in_base = MIN(n, s->in_taken);
     s->sm_out_base = s->out_sent;
     session_save(s);
+}
+
+void session_enabled(struct session *s, bool stored)
+{
+    char id[24];
+    if (!stored)
+        s->resume_s = 0;
     snprintf(id, sizeof id, "%016llx", (unsigned long long)s->sid);
-    struct wire_frame f = {.kind = WIRE_ENABLED, .name = span_of(id), .num = s->resume_s, .n = s->out_sent};
+    struct wire_frame f = {.kind = WIRE_ENABLED, .name = span_of(id), .num = s->resume_s, .n = s->sm_out_base};
     session_frame(s, &f);
 }
 
@@ -77,10 +83,8 @@ static void resend_unacked(struct session *s)
         session_transmit(s, rcbuf_span(x.raw), (struct span){NULL, 0}, x.n, x.entry != NULL);
     }
     free(old);
-    if (from_mailbox) {
-        s->cursor = s->user->floor;
-        deliver_catch_up(s);
-    }
+    if (from_mailbox)
+        deliver_catch_up_again(s);
 }
 
 /* ---- sessions that were given up: a late <resume/> learns how much of what it sent was handled (XEP-0198
@@ -239,15 +243,13 @@ static void send_again_after(struct session *s, uint64_t had)
         session_transmit(s, rcbuf_span(raws[i]), (struct span){NULL, 0}, s->out_sent, entries[i] != NULL);
     }
     bool from_mailbox = s->restored || behind_mailbox;
-    if (from_mailbox)
-        s->cursor = s->user->floor;
     session_save(s);
     if (s->restored || (behind && !s->sm)) {
         s->restored = false;
         feature_event(EV_SESSION_SYNCED, s->user, s);
     }
     if (from_mailbox)
-        deliver_catch_up(s);
+        deliver_catch_up_again(s);
 }
 
 void session_sync(struct user *u, const struct wire_frame *f, const char *node, uint64_t node_incarnation)

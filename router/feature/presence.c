@@ -204,7 +204,7 @@ static enum verdict on_available(struct task *t, struct session *s)
         feature_event(EV_SESSION_AVAILABLE, u, s);
     }
     if (takes_mail)
-        deliver_catch_up(s);
+        deliver_catch_up_again(s);
     return DONE;
 }
 
