@@ -48,16 +48,18 @@ static int clients_of(int user)
 }
 
 /* Among what one stream said to one user, a session hears in order. Where a second session may have had the
- * message before (another resource, or an old session that still waits) this need not be so. */
+ * message before (another resource, or an old session that still waits) this need not be so, nor between
+ * messages to the account, which wait for presence, and to the session, which do not. */
 static void check_order(const struct client *c, int at)
 {
     const struct message *m = &w.messages[at];
-    if (clients_of(c->user) > 1 || m->at_us < c->order_from_us)
+    if (clients_of(c->user) > 1 || m->at_us < c->order_from_us ||
+        (m->to_client >= 0 && m->at_us < c->bound_us))
         return;
     for (int i = at + 1; i < w.message_count; i++) {
         const struct message *later = &w.messages[i];
         if (later->from_session == m->from_session && later->to_user == m->to_user &&
-            has_got(later, c->session))
+            (later->to_client >= 0) == (m->to_client >= 0) && has_got(later, c->session))
             sim_fail("m%d came to %s behind m%d of the same stream", at, c->full, i);
     }
 }

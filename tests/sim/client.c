@@ -33,7 +33,7 @@ static struct line *row_pop(struct pipe_end *row)
 static void move_up(void *a, uint64_t b)
 {
     struct stream_pipe *p = a;
-    if (p->conn == NULL) {
+    if (p->conn == NULL || p->up.first == NULL) {
         p->up.first = p->up.last = NULL;
         p->up.moving = false;
         return;
@@ -211,7 +211,8 @@ static void lost(struct client *c)
         forget_session(c);
         c->stale = true;
     }
-    client_connect_soon(c, sim_chance(10) ? sim_between(500 * MS, 3 * SECOND) : sim_between(5 * MS, 300 * MS));
+    client_connect_soon(c,
+                        sim_chance(10) ? sim_between(500 * MS, 3 * SECOND) : sim_between(5 * MS, 300 * MS));
 }
 
 void client_cut(struct client *c)
@@ -254,7 +255,8 @@ static void connect_now(void *a, uint64_t b)
     c->pipe->home = n->at;
     manager_accept(n, c->pipe);
     c->resuming = c->sm_id[0] != '\0';
-    sim_say("%s/%s connects to %s%s", sim_user(c->user), c->resource, n->name, c->resuming ? " to resume" : "");
+    sim_say("%s/%s connects to %s%s", sim_user(c->user), c->resource, n->name,
+            c->resuming ? " to resume" : "");
     if (c->resuming)
         say(c, SAID_RESUME, c->h, span_of(c->sm_id));
     else
@@ -281,6 +283,7 @@ void client_start(struct client *c)
 static void on_bound(struct client *c)
 {
     c->bound = true;
+    c->bound_us = w.now_us;
     c->session = ++w.sessions;
     memset(c->said_seq, 0, sizeof c->said_seq);
     forget_session(c);

@@ -37,8 +37,8 @@ static void kill_node(struct node *n)
     if (!n->up)
         return;
     node_kill(n);
-    sim_after(sim_chance(50) ? sim_between(5 * MS, 60 * MS) : sim_between(100 * MS, 2 * SECOND), start_again, n,
-              n->life);
+    sim_after(sim_chance(50) ? sim_between(5 * MS, 60 * MS) : sim_between(100 * MS, 2 * SECOND), start_again,
+              n, n->life);
 }
 
 static struct node *any_router(void)

@@ -1,7 +1,7 @@
 /* Links between nodes with the rules of common/bus: each frame once and in order between two live link
- * objects, frames wait for the link to come up and through a cut; what a dead node or a dropped link had under
- * way arrives up to some point and is lost from there on. A link that comes up pairs two objects; a side that
- * had another partner before is told gone and up. */
+ * objects, frames wait for the link to come up and through a cut; what a dead node or a dropped link had
+ * under way arrives up to some point and is lost from there on. A link that comes up pairs two objects; a
+ * side that had another partner before is told gone and up. */
 #include "tests/sim/sim.h"
 
 static void channel_move(void *a, uint64_t b);
@@ -28,7 +28,7 @@ static void channel_move(void *a, uint64_t b)
     struct channel *ch = a;
     struct endpoint *e = end_of(ch);
     ch->moving = false;
-    if (e == NULL) { /* nobody there any more */
+    if (e == NULL || ch->first == NULL) { /* nobody there any more */
         ch->first = ch->last = NULL;
         return;
     }

@@ -46,7 +46,7 @@ int main(int argc, char **argv)
     /* The key of the hash tables is drawn once a process: always the same one. */
     rng_seed(&w.rng, 1);
     hash_u64(1);
-    log_set_level(debug ? LOG_LEVEL_DEBUG : verbose ? LOG_LEVEL_INFO : (enum log_level)-1);
+    log_set_level(debug ? LOG_LEVEL_DEBUG : verbose ? LOG_LEVEL_INFO : (enum log_level) - 1);
     double begin = seconds();
     uint64_t failures = 0, events = 0, ran = 0;
     for (uint64_t seed = from; seed < from + count; seed++) {

@@ -7,9 +7,9 @@
 #include "common/stream/stream.h"
 #include "tests/sim/sim.h"
 
-#define RETRY_MS   50
-#define LINGER_MS  20000
-#define ASK_AFTER  32
+#define RETRY_MS    50
+#define LINGER_MS   20000
+#define ASK_AFTER   32
 #define UNACKED_MAX 200
 
 enum conn_state { STATE_BIND, STATE_OPENING, STATE_RESUMING, STATE_BOUND, STATE_ENDED };
@@ -25,14 +25,15 @@ struct item {
 struct manager_conn {
     struct list node; /* in node.conns */
     struct node *c2s;
-    struct stream_pipe *pipe; /* NULL: the socket is gone */
+    struct stream_pipe *pipe;            /* NULL: the socket is gone */
     struct line *held_first, *held_last; /* read and not taken */
     enum conn_state state;
     unsigned holds;
     char bare[32], jid[32], text[40]; /* text: the resource or the SM id of the question */
     uint16_t slot;
     /* session */
-    uint64_t sid, in_n, in_handled, in_base, out_n, out_acked, out_confirm, sm_owes_n, sm_asked_n;
+    uint64_t sid, in_n, in_handled, in_base, out_n, out_acked, out_base, out_confirm, confirmed, sm_owes_n,
+        sm_asked_n;
     uint32_t out_acked_h;
     bool sm_wanted, sm, resumable, sm_owes_ack, sm_asked, out_n_unknown, flow;
     /* uplink */
@@ -209,9 +210,12 @@ static void say(struct manager_conn *c, enum said kind, uint64_t num, bool has_h
 
 static void turn_end(struct manager_conn *c)
 {
-    if (!c->sm && c->state == STATE_BOUND && c->out_confirm > c->out_acked && c->pipe != NULL) {
-        c->out_acked = c->out_confirm;
-        acked(c, c->out_acked);
+    uint64_t sent = c->sm ? MIN(c->out_confirm, c->out_base) : c->out_confirm;
+    if (c->state == STATE_BOUND && sent > c->confirmed && c->pipe != NULL) {
+        c->confirmed = sent;
+        if (!c->sm)
+            c->out_acked = sent;
+        acked(c, sent);
     }
     if (!c->sm || c->sm_asked || c->state != STATE_BOUND || c->out_n_unknown)
         return;
@@ -474,6 +478,7 @@ void manager_accept(struct node *n, struct stream_pipe *p)
 static void answered(struct manager_conn *c, bool known)
 {
     c->asked = WIRE_NONE;
+    c->asked_once = false;
     c->known = known;
     if (!known)
         c->peer = NULL;
@@ -494,11 +499,11 @@ static void on_opened(struct manager_conn *c, const struct wire_frame *f)
 
 static void on_enabled(struct manager_conn *c, const struct wire_frame *f)
 {
-    if (c->state != STATE_BOUND || !c->sm_wanted || c->sm)
+    if (c->syncing || c->state != STATE_BOUND || !c->sm_wanted || c->sm)
         return;
     c->sm = true;
     c->resumable = f->name.n > 0 && f->num > 0;
-    c->out_acked = c->sm_asked_n = f->n;
+    c->out_base = c->out_acked = c->sm_asked_n = f->n;
     c->out_acked_h = 0;
     say(c, SAID_ENABLED, f->num, false, f->name);
     if (c->sm_owes_ack)
@@ -633,8 +638,8 @@ static void on_deliver(struct node *n, struct endpoint *from, const struct wire_
         else if (c->peer != from || c->syncing || c->state == STATE_ENDED)
             continue;
         else if (!deliver(c, target.n, f->raw, target.to, (f->flags & WIRE_CONFIRM) != 0))
-            sim_say("%s: delivery %llu to %s dropped, had %llu", n->name, (unsigned long long)target.n, c->jid,
-                    (unsigned long long)c->out_n);
+            sim_say("%s: delivery %llu to %s dropped, had %llu", n->name, (unsigned long long)target.n,
+                    c->jid, (unsigned long long)c->out_n);
     }
 }
 

@@ -86,7 +86,8 @@ static void serve_soon(struct node *n)
     if (n->serve_set || store_mem_pending_view(n->view) == 0)
         return;
     n->serve_set = true;
-    uint64_t delay = sim_chance((unsigned)w.slow_store) ? sim_between(5 * MS, 80 * MS) : sim_between(50, 2 * MS);
+    uint64_t delay =
+        sim_chance((unsigned)w.slow_store) ? sim_between(5 * MS, 80 * MS) : sim_between(50, 2 * MS);
     sim_after(delay, serve, n, n->life);
 }
 
@@ -170,8 +171,8 @@ void node_start(struct node *n)
     sim_say("%s starts", n->name);
     link_node_started(n);
     if (n->router) {
-        struct outside out = {n,       send_frame,  send_bytes, owner,        member_slot, gateway,
-                              alive, newer_epoch, wall_ms,    random_number};
+        struct outside out = {n,       send_frame, send_bytes,  owner,   member_slot,
+                              gateway, alive,      newer_epoch, wall_ms, random_number};
         n->view = store_mem_new(w.store);
         n->core = core_new(&out, n->view, w.conf, n->name, n->incarnation);
         store_mem_set_weather(n->view, n->redis_away ? STORE_MEM_AWAY : STORE_MEM_FAIR);

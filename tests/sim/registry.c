@@ -1,6 +1,6 @@
-/* The list of members as common/redis/functions.lua keeps it (jd_member_renew, _leave, _dead, _list), and each
- * node's side as common/member/member.c runs it: requests and answers take time, publications may get lost,
- * a node that cannot reach Redis gets no answer although its request may have been done. */
+/* The list of members as common/redis/functions.lua keeps it (jd_member_renew, _leave, _dead, _list), and
+ * each node's side as common/member/member.c runs it: requests and answers take time, publications may get
+ * lost, a node that cannot reach Redis gets no answer although its request may have been done. */
 #include "tests/sim/sim.h"
 
 #include <stdlib.h>

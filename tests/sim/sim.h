@@ -1,8 +1,8 @@
 /* The whole cluster in one process, from a seed (DESIGN.md, "Sans I/O").
  *
  * Real: router cores (router/core.h) with all features, the wire codec, the membership logic
- * (common/member/core.h), the store in memory. Models: connection managers (manager.c follows c2s/uplink.c and
- * c2s/sm.c rule by rule), clients with stream management (client.c), the links with the rules of
+ * (common/member/core.h), the store in memory. Models: connection managers (manager.c follows c2s/uplink.c
+ * and c2s/sm.c rule by rule), clients with stream management (client.c), the links with the rules of
  * common/bus/bus.h (link.c), Redis's list of members with those of functions.lua (registry.c), and what goes
  * wrong (fault.c). check.c keeps the ledger of all messages and judges.
  *
@@ -93,20 +93,20 @@ struct node {
 
 /* ---- clients ---- */
 
-enum said { /* between a client and its connection manager; `num` and `text` */
-    SAID_BIND,    /* text = resource */
-    SAID_BOUND,   /* text = full JID */
-    SAID_REFUSED, /* */
-    SAID_ENABLE,  /* num = seconds */
-    SAID_ENABLED, /* text = id, num = seconds */
-    SAID_RESUME,  /* text = id, num = h */
-    SAID_RESUMED, /* num = h */
-    SAID_FAILED,  /* num = h, has_h */
-    SAID_R,
-    SAID_A, /* num = h */
-    SAID_STANZA,
-    SAID_CLOSE, /* the end of the stream, by either side */
-    SAID_LOST   /* the connection is gone */
+enum said {               /* between a client and its connection manager; `num` and `text` */
+            SAID_BIND,    /* text = resource */
+            SAID_BOUND,   /* text = full JID */
+            SAID_REFUSED, /* */
+            SAID_ENABLE,  /* num = seconds */
+            SAID_ENABLED, /* text = id, num = seconds */
+            SAID_RESUME,  /* text = id, num = h */
+            SAID_RESUMED, /* num = h */
+            SAID_FAILED,  /* num = h, has_h */
+            SAID_R,
+            SAID_A, /* num = h */
+            SAID_STANZA,
+            SAID_CLOSE, /* the end of the stream, by either side */
+            SAID_LOST   /* the connection is gone */
 };
 
 struct line {
@@ -135,7 +135,7 @@ struct stream_pipe {
 /* A stanza that the server has not acknowledged. */
 struct unsaid {
     struct list node;
-    uint64_t n;     /* outbound count, valid once stream management was asked for */
+    uint64_t n;  /* outbound count, valid once stream management was asked for */
     int message; /* in the ledger, or -1 */
     struct span raw;
 };
@@ -157,9 +157,9 @@ struct client {
     int session; /* serial of the session, for the ledger */
     uint32_t said_seq[USERS_MAX];
     bool available;
-    int status; /* in the last presence said */
+    int status;            /* in the last presence said */
     int seen[CLIENTS_MAX]; /* status of each other client as seen, -1 = unavailable */
-    uint64_t order_from_us;
+    uint64_t order_from_us, bound_us;
     bool stale; /* an earlier session of this client may still be known to a router */
 };
 
@@ -173,9 +173,9 @@ struct message {
     int to_client; /* -1 = to the bare JID */
     uint32_t seq;  /* of that session to that user */
     uint64_t at_us;
-    bool acked;   /* the server has acknowledged it */
-    bool refused; /* it came back as an error */
-    bool written; /* written to a socket without stream management */
+    bool acked;       /* the server has acknowledged it */
+    bool refused;     /* it came back as an error */
+    bool written;     /* written to a socket without stream management */
     int got[GOT_MAX]; /* sessions whose client had it */
     int got_count;
 };
