@@ -453,7 +453,8 @@ static bool open_bus(struct proc *p, char **error)
 static bool open_redis(struct proc *p, char **error)
 {
     struct redis_config config = {.url = p->conf->redis_url,
-                                  .timeout_ms = (unsigned)p->conf->redis_timeout_ms};
+                                  .timeout_ms = (unsigned)p->conf->redis_timeout_ms,
+                                  .wait_replicas = (unsigned)p->conf->redis_wait_replicas};
     p->redis = redis_new(p->ring, &config, on_redis_state, p, error);
     return p->redis != NULL;
 }

@@ -57,7 +57,7 @@ static void put(struct redis *r, struct span jid, struct span mode, unsigned n, 
         argv[5 + i] = fields[i];
     call->fn = fn;
     call->refused = span_is(mode, "create") ? ACCOUNT_EXISTS : ACCOUNT_NONE;
-    redis_command(r, argv[3], 5 + n, argv, on_written, call);
+    redis_write(r, argv[3], 5 + n, argv, on_written, call);
     buf_free(&store);
 }
 
@@ -98,8 +98,12 @@ void account_delete(struct redis *r, struct span jid, struct account_call *call,
     user_keys_make(&k, jid);
     call->fn = fn;
     call->refused = ACCOUNT_NONE;
-    redis_send(r, k.account, on_written, call, SPAN("FCALL"), SPAN("jd_account_delete"), SPAN("7"), k.owner,
-               k.account, k.roster, k.sessions, k.mailbox, k.meta, key_user(&vcard, jid, SPAN("vcard")));
+    struct span argv[] = {SPAN("FCALL"), SPAN("jd_account_delete"),
+                          SPAN("7"),     k.owner,
+                          k.account,     k.roster,
+                          k.sessions,    k.mailbox,
+                          k.meta,        key_user(&vcard, jid, SPAN("vcard"))};
+    redis_write(r, k.account, ARRAY_LEN(argv), argv, on_written, call);
     buf_free(&vcard);
     user_keys_free(&k);
 }
@@ -177,6 +181,12 @@ static void on_scanned(void *ctx, const struct redis_reply *reply)
         scan_ask(scan, reply->items[0].text);
         return;
     }
+    unsigned next = redis_node_next(scan->redis, scan->node);
+    if (status == ACCOUNT_OK && next != 0) {
+        scan->node = next;
+        scan_ask(scan, SPAN("0"));
+        return;
+    }
     scan_end(scan);
     scan->done(scan, status);
 }
@@ -185,14 +195,16 @@ static void scan_ask(struct account_scan *scan, struct span cursor)
 {
     struct buf pattern = {0};
     key_account_pattern(&pattern, buf_span(&scan->domain));
-    redis_send(scan->redis, (struct span){0}, on_scanned, scan, SPAN("SCAN"), cursor, SPAN("MATCH"),
-               buf_span(&pattern), SPAN("COUNT"), SPAN("1000"));
+    struct span argv[] = {SPAN("SCAN"),       cursor,        SPAN("MATCH"),
+                          buf_span(&pattern), SPAN("COUNT"), SPAN("1000")};
+    redis_node_command(scan->redis, scan->node, ARRAY_LEN(argv), argv, on_scanned, scan);
     buf_free(&pattern);
 }
 
 void account_scan(struct redis *r, struct span domain, struct account_scan *scan)
 {
     scan->redis = r;
+    scan->node = redis_node_next(r, 0);
     buf_add_span(&scan->domain, domain);
     scan_ask(scan, SPAN("0"));
 }

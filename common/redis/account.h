@@ -68,6 +68,7 @@ struct account_scan {
     void (*done)(struct account_scan *scan, enum account_status status); /* ACCOUNT_OK: it was all */
     void *ctx;
     struct redis *redis; /* internal, from here */
+    unsigned node;
     struct buf domain, jid;
 };
 void account_scan(struct redis *r, struct span domain, struct account_scan *scan);

@@ -26,14 +26,18 @@ struct redis_reply {
 typedef void redis_fn(void *ctx, const struct redis_reply *reply);
 
 struct redis_config {
-    /* redis://[[USER]:PASSWORD@]HOST[:PORT][/DB] or unix://[[USER]:PASSWORD@]/PATH[?db=DB]; %XX in USER and
-     * PASSWORD */
+    /* redis://[[USER]:PASSWORD@]HOST[:PORT][/DB], unix://[[USER]:PASSWORD@]/PATH[?db=DB],
+     * redis+cluster://[[USER]:PASSWORD@]HOST[:PORT][,HOST[:PORT]...] (some nodes of a Redis Cluster) or
+     * redis+sentinel://[[USER]:PASSWORD@]HOST[:PORT][,HOST[:PORT]...]/MASTER[/DB] (Sentinels, which have no
+     * password themselves); %XX in USER and PASSWORD */
     const char *url;
     unsigned timeout_ms;
+    unsigned wait_replicas; /* see redis_write */
 };
 
 /* Connects, and again with back-off for ever; loads the functions of functions.lua at every connect. state is
  * called when Redis begins (after the functions are loaded) or ceases to answer; the first call says true.
+ * With a cluster true may come again while it is up: a part was away, what got no answer may be asked again.
  * NULL with *error set (caller frees) when the URL is not one. */
 struct redis *redis_new(struct ring *ring, const struct redis_config *config,
                         void (*state)(void *ctx, bool up), void *ctx, char **error);
@@ -52,7 +56,10 @@ const char *redis_reason(const struct redis *r);
 
 /* Sends a command of argc arguments (copied). key decides the node in a cluster; empty = any. fn may be NULL.
  * A deadline that passes ends the connection, as nothing behind it can be answered any more. While Redis is
- * away fn is called with NULL in the next turn, never from inside this call. */
+ * away fn is called with NULL in the next turn, never from inside this call.
+ * Commands whose keys share a hash tag are done in the order in which they were given. In a cluster they are
+ * sent again, within the deadline, when their keys have moved or their node is away; after a lost connection
+ * only such as may be done twice. */
 void redis_command(struct redis *r, struct span key, unsigned argc, const struct span *argv, redis_fn *fn,
                    void *ctx);
 
@@ -60,6 +67,20 @@ void redis_command(struct redis *r, struct span key, unsigned argc, const struct
 #define redis_send(r, key, fn, ctx, ...)                                                  \
     redis_command((r), (key), sizeof((struct span[]){__VA_ARGS__}) / sizeof(struct span), \
                   (struct span[]){__VA_ARGS__}, (fn), (ctx))
+
+/* The same for what must not get lost: an answer that is no error counts only when wait_replicas replicas
+ * have the write too (one WAIT a turn); otherwise it is NULL, Redis counts as away until there are enough
+ * replicas, and the write has probably been done. The answer must not be a LIST. */
+void redis_write(struct redis *r, struct span key, unsigned argc, const struct span *argv, redis_fn *fn,
+                 void *ctx);
+
+/* The nodes that hold keys, for SCAN: the first after `after` (0 = the first of all), 0 = there are no more.
+ */
+unsigned redis_node_next(const struct redis *r, unsigned after);
+
+/* Sends a command to one of them; fn is called with NULL when it is one no more. */
+void redis_node_command(struct redis *r, unsigned node, unsigned argc, const struct span *argv, redis_fn *fn,
+                        void *ctx);
 
 /* Makes callbacks for ctx silent: fn is not called any more for commands in flight. For owners that die
  * early. */

@@ -1,6 +1,7 @@
 /* The URL is cut from the left: scheme, credentials up to the last '@' before the path, then the address. */
 #include "common/redis/url.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/un.h>
 
@@ -77,48 +78,107 @@ static const char *unix_parse(struct span rest, struct redis_url *out)
     return NULL;
 }
 
+/* "HOST[:PORT]", the host in brackets when it holds colons. */
+static const char *address_parse(struct span text, uint64_t default_port, struct redis_address *out)
+{
+    struct span host = text;
+    size_t port_at;
+    if (text.n > 0 && text.p[0] == '[') {
+        size_t end = span_index(text, ']');
+        if (end == text.n)
+            return "the ] is missing";
+        host = span_sub(text, 1, end - 1);
+        port_at = end + 1;
+    } else {
+        port_at = span_index(text, ':');
+        host.n = port_at;
+    }
+    struct span port = after(text, port_at);
+    uint64_t number = default_port;
+    if (port.n > 0 && (port.p[0] != ':' || !span_to_u64(after(port, 1), 65535, &number) || number == 0))
+        return "the port is not a number from 1 to 65535";
+    if (host.n == 0)
+        return "there is no host";
+    char digits[8];
+    snprintf(digits, sizeof(digits), "%u", (unsigned)number);
+    redis_address_set(out, host, span_of(digits));
+    return NULL;
+}
+
+/* A password may hold a '/' only as %2F. */
 static const char *tcp_parse(struct span rest, struct redis_url *out)
 {
-    /* A password may hold a '/' only as %2F. */
     size_t slash = span_index(rest, '/');
     struct span db = after(rest, slash + 1);
     rest.n = slash;
     if (!credentials_take(&rest, rest.n, out))
         return "the part before @ is not [USER]:PASSWORD";
-    size_t host_end = rest.n, port_at = rest.n;
-    if (rest.n > 0 && rest.p[0] == '[') {
-        host_end = span_index(rest, ']');
-        if (host_end == rest.n)
-            return "the ] is missing";
-        out->host = span_dup(span_sub(rest, 1, host_end - 1));
-        port_at = host_end + 1;
-    } else {
-        host_end = port_at = span_index(rest, ':');
-        out->host = span_dup(span_sub(rest, 0, host_end));
+    const char *wrong = address_parse(rest, 6379, &out->at);
+    if (wrong == NULL && !db_take(db, out))
+        wrong = "the database behind / is not a number";
+    return wrong;
+}
+
+static const char *seeds_parse(struct span rest, uint64_t default_port, struct redis_url *out)
+{
+    if (!credentials_take(&rest, rest.n, out))
+        return "the part before @ is not [USER]:PASSWORD";
+    for (bool more = true; more;) {
+        size_t comma = span_index(rest, ',');
+        more = comma < rest.n;
+        out->seeds = xrealloc(out->seeds, (out->seed_count + 1) * sizeof(*out->seeds));
+        out->seeds[out->seed_count++] = (struct redis_address){0};
+        const char *wrong =
+            address_parse(span_sub(rest, 0, comma), default_port, &out->seeds[out->seed_count - 1]);
+        if (wrong != NULL)
+            return wrong;
+        rest = after(rest, comma + 1);
     }
-    struct span port = after(rest, port_at);
-    uint64_t number = 6379;
-    if (port.n > 0 && (port.p[0] != ':' || !span_to_u64(after(port, 1), 65535, &number) || number == 0))
-        return "the port is not a number from 1 to 65535";
-    if (out->host[0] == '\0')
-        return "there is no host";
-    out->port = xasprintf("%u", (unsigned)number);
-    if (!db_take(db, out))
-        return "the database behind / is not a number";
     return NULL;
+}
+
+static const char *cluster_parse(struct span rest, struct redis_url *out)
+{
+    out->mode = REDIS_CLUSTER;
+    if (span_index(rest, '/') < rest.n)
+        return "a Redis Cluster has no databases: nothing may follow the addresses";
+    return seeds_parse(rest, 6379, out);
+}
+
+static const char *sentinel_parse(struct span rest, struct redis_url *out)
+{
+    out->mode = REDIS_SENTINEL;
+    size_t slash = span_index(rest, '/');
+    struct span master = after(rest, slash + 1);
+    size_t second = span_index(master, '/');
+    struct span db = after(master, second + 1);
+    master.n = second;
+    rest.n = slash;
+    if (master.n == 0)
+        return "behind the Sentinels the name of the master is missing, /MASTER";
+    out->master = span_dup(master);
+    if (!db_take(db, out))
+        return "the database behind the master's name is not a number";
+    return seeds_parse(rest, 26379, out);
 }
 
 bool redis_url_parse(const char *text, struct redis_url *out, char **error)
 {
     *out = (struct redis_url){0};
     struct span url = span_of(text);
-    const char *wrong;
-    if (url.n > 7 && memcmp(url.p, "unix://", 7) == 0)
-        wrong = unix_parse(after(url, 7), out);
-    else if (url.n > 8 && memcmp(url.p, "redis://", 8) == 0)
-        wrong = tcp_parse(after(url, 8), out);
-    else
-        wrong = "it must be redis://HOST:PORT or unix:///PATH";
+    static const struct {
+        struct span scheme;
+        const char *(*parse)(struct span rest, struct redis_url *out);
+    } forms[] = {{{"redis://", 8}, tcp_parse},
+                 {{"unix://", 7}, unix_parse},
+                 {{"redis+cluster://", 16}, cluster_parse},
+                 {{"redis+sentinel://", 17}, sentinel_parse}};
+    const char *wrong = "it must begin with redis://, unix://, redis+cluster:// or redis+sentinel://";
+    for (size_t i = 0; i < ARRAY_LEN(forms); i++) {
+        struct span scheme = forms[i].scheme;
+        if (span_eq(span_sub(url, 0, scheme.n), scheme))
+            wrong = forms[i].parse(after(url, scheme.n), out);
+    }
     if (wrong == NULL)
         return true;
     redis_url_free(out);
@@ -128,10 +188,32 @@ bool redis_url_parse(const char *text, struct redis_url *out, char **error)
 
 void redis_url_free(struct redis_url *url)
 {
+    redis_address_free(&url->at);
+    for (size_t i = 0; i < url->seed_count; i++)
+        redis_address_free(&url->seeds[i]);
+    free(url->seeds);
     free(url->path);
-    free(url->host);
-    free(url->port);
+    free(url->master);
     free(url->user);
     free(url->password);
     *url = (struct redis_url){0};
+}
+
+void redis_address_set(struct redis_address *a, struct span host, struct span port)
+{
+    struct redis_address fresh = {span_dup(host), span_dup(port)}; /* host may be a part of *a */
+    redis_address_free(a);
+    *a = fresh;
+}
+
+bool redis_address_is(const struct redis_address *a, struct span host, struct span port)
+{
+    return a->host != NULL && span_is(host, a->host) && span_is(port, a->port);
+}
+
+void redis_address_free(struct redis_address *a)
+{
+    free(a->host);
+    free(a->port);
+    *a = (struct redis_address){0};
 }

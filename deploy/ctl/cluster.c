@@ -32,11 +32,13 @@ static void on_info(void *ctx, const struct redis_reply *reply)
     struct redis_facts *f = ctx;
     struct span version = info_field(reply->text, "redis_version");
     memcpy(f->version, version.p, MIN(version.n, sizeof(f->version) - 1));
-    if (!span_to_u64(info_field(reply->text, "used_memory"), UINT64_MAX, &f->memory_bytes))
-        f->memory_bytes = 0;
-    if (!span_to_u64(info_field(reply->text, "connected_clients"), UINT64_MAX, &f->clients))
-        f->clients = 0;
-    f->append_only = span_is(info_field(reply->text, "aof_enabled"), "1");
+    /* Several nodes: the sum, the most, and whether all do. */
+    uint64_t number;
+    if (span_to_u64(info_field(reply->text, "used_memory"), UINT64_MAX, &number))
+        f->memory_bytes += number;
+    if (span_to_u64(info_field(reply->text, "connected_clients"), UINT64_MAX, &number))
+        f->clients = MAX(f->clients, number);
+    f->append_only &= span_is(info_field(reply->text, "aof_enabled"), "1");
 }
 
 /* The URL without its password. */
@@ -109,18 +111,26 @@ static void print_text(const struct ctl_nodes *n, const struct redis_facts *f, c
     ctl_print(&out);
 }
 
+static bool ask_all(struct ctl *c, struct redis_facts *facts)
+{
+    bool good = true;
+    for (unsigned node = redis_node_next(c->redis, 0); good && node != 0;
+         node = redis_node_next(c->redis, node))
+        good = ctl_ask_node(c, node, 1, (struct span[]){SPAN("INFO")}, on_info, facts);
+    return good;
+}
+
 int ctl_cluster(struct ctl *c)
 {
     struct ctl_nodes nodes;
-    struct redis_facts facts = {0};
+    struct redis_facts facts = {.append_only = true};
     struct buf url = {0};
     int code = CTL_AWAY;
     if (!ctl_arguments(c, 0, 0))
         return CTL_USAGE;
     if (!ctl_connect(c))
         return CTL_AWAY;
-    if (ctl_nodes_get(c, &nodes) &&
-        ctl_ask(c, (struct span){0}, 1, (struct span[]){SPAN("INFO")}, on_info, &facts)) {
+    if (ctl_nodes_get(c, &nodes) && ask_all(c, &facts)) {
         url_shown(c->conf->redis_url, &url);
         (c->json ? print_json : print_text)(&nodes, &facts, buf_cstr(&url));
         code = CTL_OK;

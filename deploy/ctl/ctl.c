@@ -182,7 +182,8 @@ bool ctl_connect(struct ctl *c)
         ctl_fail(c, CTL_AWAY, "%s", why);
         return false;
     }
-    struct redis_config config = {c->conf->redis_url, (unsigned)c->conf->redis_timeout_ms};
+    struct redis_config config = {c->conf->redis_url, (unsigned)c->conf->redis_timeout_ms,
+                                  (unsigned)c->conf->redis_wait_replicas};
     c->redis = redis_new(c->ring, &config, on_state, c, &error);
     if (c->redis == NULL) {
         ctl_fail(c, CTL_USAGE, "%s", error);
@@ -218,18 +219,31 @@ static void on_answer(void *ctx, const struct redis_reply *reply)
         buf_add_span(&a->error, reply->text);
 }
 
+static bool answer_wait(struct ctl *c, struct asking *a)
+{
+    ctl_wait(c, &a->came);
+    redis_forget(c->redis, a);
+    if (!a->answered)
+        ctl_fail(c, CTL_AWAY, a->error.n > 0 ? "Redis says: %s" : "Redis gives no answer%s",
+                 buf_cstr(&a->error));
+    buf_free(&a->error);
+    return a->answered;
+}
+
 bool ctl_ask(struct ctl *c, struct span key, unsigned argc, const struct span *argv, redis_fn *take,
              void *ctx)
 {
     struct asking a = {.take = take, .ctx = ctx};
     redis_command(c->redis, key, argc, argv, on_answer, &a);
-    ctl_wait(c, &a.came);
-    redis_forget(c->redis, &a);
-    if (!a.answered)
-        ctl_fail(c, CTL_AWAY, a.error.n > 0 ? "Redis says: %s" : "Redis gives no answer%s",
-                 buf_cstr(&a.error));
-    buf_free(&a.error);
-    return a.answered;
+    return answer_wait(c, &a);
+}
+
+bool ctl_ask_node(struct ctl *c, unsigned node, unsigned argc, const struct span *argv, redis_fn *take,
+                  void *ctx)
+{
+    struct asking a = {.take = take, .ctx = ctx};
+    redis_node_command(c->redis, node, argc, argv, on_answer, &a);
+    return answer_wait(c, &a);
 }
 
 /* ---- JIDs and passwords */

@@ -69,6 +69,10 @@ bool ctl_user_jid(const struct ctl *c, const char *text, bool any_domain, struct
 bool ctl_ask(struct ctl *c, struct span key, unsigned argc, const struct span *argv, redis_fn *take,
              void *ctx);
 
+/* The same to one of the nodes that hold keys (redis_node_next). */
+bool ctl_ask_node(struct ctl *c, unsigned node, unsigned argc, const struct span *argv, redis_fn *take,
+                  void *ctx);
+
 /* A password from --password, --password-stdin or the terminal (asked twice): first the options are taken,
  * then the password is appended to *password (false, said, when there is none). */
 struct ctl_password {

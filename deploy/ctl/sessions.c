@@ -119,12 +119,16 @@ static int by_text(const void *a, const void *b)
 static bool all_print(struct listing *l)
 {
     bool good = true;
-    buf_add_char(&l->cursor, '0');
-    do {
-        struct span argv[] = {SPAN("SCAN"),           buf_span(&l->cursor), SPAN("MATCH"),
-                              SPAN("u:{*}:sessions"), SPAN("COUNT"),        SPAN("1000")};
-        good = ctl_ask(l->c, (struct span){0}, ARRAY_LEN(argv), argv, on_scan, l);
-    } while (good && l->cursor.n > 0 && !span_is(buf_span(&l->cursor), "0"));
+    for (unsigned node = redis_node_next(l->c->redis, 0); good && node != 0;
+         node = redis_node_next(l->c->redis, node)) {
+        buf_clear(&l->cursor);
+        buf_add_char(&l->cursor, '0');
+        do {
+            struct span argv[] = {SPAN("SCAN"),           buf_span(&l->cursor), SPAN("MATCH"),
+                                  SPAN("u:{*}:sessions"), SPAN("COUNT"),        SPAN("1000")};
+            good = ctl_ask_node(l->c, node, ARRAY_LEN(argv), argv, on_scan, l);
+        } while (good && l->cursor.n > 0 && !span_is(buf_span(&l->cursor), "0"));
+    }
     if (l->count > 0)
         qsort(l->users, l->count, sizeof(*l->users), by_text);
     for (size_t i = 0; i < l->count; i++) {

@@ -86,7 +86,7 @@ static inline void client_state(void *ctx, bool up)
         c->downs++;
 }
 
-static inline void client_new(struct client *c, const char *url, unsigned timeout_ms)
+static inline void client_open(struct client *c, const struct redis_config *config)
 {
     const char *why = NULL;
     char *error = NULL;
@@ -95,8 +95,13 @@ static inline void client_new(struct client *c, const char *url, unsigned timeou
         print_message("no loop: %s\n", why);
         fail();
     }
-    c->redis = redis_new(c->ring, &(struct redis_config){url, timeout_ms}, client_state, c, &error);
+    c->redis = redis_new(c->ring, config, client_state, c, &error);
     assert_non_null(c->redis);
+}
+
+static inline void client_new(struct client *c, const char *url, unsigned timeout_ms)
+{
+    client_open(c, &(struct redis_config){url, timeout_ms, 0});
 }
 
 /* Turns until *flag reaches wanted; false after limit_ms. */

@@ -5,6 +5,7 @@
 #include <cmocka.h>
 
 #include "common/redis/keys.h"
+#include "common/redis/slots.h"
 #include "common/redis/url.h"
 
 static void assert_span(struct span s, const char *wanted)
@@ -120,14 +121,22 @@ static void test_urls(void **state)
                                       "redis://:%4@h",
                                       "redis://[::1",
                                       "redis://[::1]7",
-                                      "redis:///0"};
+                                      "redis:///0",
+                                      "redis+cluster://",
+                                      "redis+cluster://h/0",
+                                      "redis+cluster://h,,i",
+                                      "redis+cluster://h,i:x",
+                                      "redis+sentinel://h",
+                                      "redis+sentinel://h/",
+                                      "redis+sentinel://h/m/x",
+                                      "redis+other://h"};
     struct redis_url url;
     char *error = NULL;
     for (size_t i = 0; i < ARRAY_LEN(good); i++) {
         assert_true(redis_url_parse(good[i].url, &url, &error));
         assert_text(url.path, good[i].path);
-        assert_text(url.host, good[i].host);
-        assert_text(url.port, good[i].port);
+        assert_text(url.at.host, good[i].host);
+        assert_text(url.at.port, good[i].port);
         assert_text(url.user, good[i].user);
         assert_text(url.password, good[i].password);
         assert_int_equal(url.db, good[i].db);
@@ -140,11 +149,51 @@ static void test_urls(void **state)
     }
 }
 
+static void test_urls_of_many(void **state)
+{
+    (void)state;
+    struct redis_url url;
+    char *error = NULL;
+    assert_true(redis_url_parse("redis+cluster://me:p%2c@a:1,[::1]:2,c", &url, &error));
+    assert_int_equal(url.mode, REDIS_CLUSTER);
+    assert_int_equal(url.seed_count, 3);
+    assert_true(redis_address_is(&url.seeds[0], SPAN("a"), SPAN("1")));
+    assert_true(redis_address_is(&url.seeds[1], SPAN("::1"), SPAN("2")));
+    assert_true(redis_address_is(&url.seeds[2], SPAN("c"), SPAN("6379")));
+    assert_string_equal(url.user, "me");
+    assert_string_equal(url.password, "p,");
+    redis_url_free(&url);
+    assert_true(redis_url_parse("redis+sentinel://:pw@a,b:2/mymaster/4", &url, &error));
+    assert_int_equal(url.mode, REDIS_SENTINEL);
+    assert_int_equal(url.seed_count, 2);
+    assert_true(redis_address_is(&url.seeds[0], SPAN("a"), SPAN("26379")));
+    assert_true(redis_address_is(&url.seeds[1], SPAN("b"), SPAN("2")));
+    assert_string_equal(url.master, "mymaster");
+    assert_string_equal(url.password, "pw");
+    assert_int_equal(url.db, 4);
+    redis_url_free(&url);
+}
+
+static void test_slots(void **state)
+{
+    (void)state;
+    /* The specification's example and CLUSTER KEYSLOT's answers. */
+    assert_int_equal(redis_slot(SPAN("123456789")), 0x31c3);
+    assert_int_equal(redis_slot(SPAN("foo")), 12182);
+    assert_int_equal(redis_slot(SPAN("{user1000}.following")), redis_slot(SPAN("user1000")));
+    assert_int_equal(redis_slot(SPAN("foo{}{bar}")), 8363);
+    assert_int_equal(redis_slot(SPAN("foo{{bar}}zap")), redis_slot(SPAN("{bar")));
+    assert_int_equal(redis_slot(SPAN("foo{bar}{zap}")), redis_slot(SPAN("bar")));
+    assert_int_equal(redis_slot(SPAN("{open")), redis_slot(SPAN("x{{open}")));
+    assert_int_equal(redis_slot(SPAN("")), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_names),   cmocka_unit_test(test_all_six), cmocka_unit_test(test_parse),
-        cmocka_unit_test(test_pattern), cmocka_unit_test(test_urls),
+        cmocka_unit_test(test_pattern), cmocka_unit_test(test_urls),    cmocka_unit_test(test_urls_of_many),
+        cmocka_unit_test(test_slots),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
