@@ -201,8 +201,8 @@ class Jackdaw:
             raise RuntimeError(done.stderr)
         return jid
 
-    def client(self, user, resource="r", domain=None):
-        return Client(self.client_port, user, domain or self.domain, resource)
+    def client(self, user, resource="r", domain=None, presence="<presence/>"):
+        return Client(self.client_port, user, domain or self.domain, resource, presence)
 
     def stats(self, figure):
         total = 0
@@ -429,7 +429,7 @@ class Peer:
 class Client(Peer):
     """A client that logs in without TLS (the lab's servers allow it) and binds."""
 
-    def __init__(self, port, user, domain, resource):
+    def __init__(self, port, user, domain, resource, presence="<presence/>"):
         super().__init__(socket.create_connection(("127.0.0.1", port)))
         self.jid = f"{user}@{domain}"
         head = f"<?xml version='1.0'?><stream:stream to='{domain}' xmlns='{CLIENT}' xmlns:stream='{STREAM}' version='1.0'>"
@@ -444,7 +444,7 @@ class Client(Peer):
         self.send(f"<iq type='set' id='bind'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>{resource}</resource></bind></iq>")
         e = self.expect(lambda e: e.get("id") == "bind")
         self.full = e[0][0].text
-        self.send("<presence/>")
+        self.send(presence)
 
     def message(self, to, body, id="m"):
         self.send(f"<message to='{to}' type='chat' id='{id}'><body>{body}</body></message>")
