@@ -15,6 +15,7 @@
 #define RESTORE_CHUNK 256
 #define DEDUP_MS      60000 /* finished entries stay this long, so that a new owner recognises a resend */
 #define TRIM_AFTER_MS 120000
+#define FLOOR_MS      200  /* the floor is written at most that often: it is half of what an append costs */
 #define TRIM_AFTER    2048 /* or so many entries; as many stay: more than can be under way to be resent */
 #define GENERATION_MS 300000
 #define DAY_MS        86400000ull
@@ -191,8 +192,10 @@ static struct store_id trim_below(struct user *u)
 
 void deliver_write_floor(struct user *u)
 {
-    if (!u->floor_moved)
-        return;
+    uint64_t now = u->core->now_ms;
+    if (!u->floor_moved || (u->floor_written_ms != 0 && now - u->floor_written_ms < FLOOR_MS))
+        return; /* core.floors comes back to it */
+    u->floor_written_ms = now;
     char text[48];
     int n = snprintf(text, sizeof text, "%llu-%llu", (unsigned long long)u->floor.ms,
                      (unsigned long long)u->floor.seq);

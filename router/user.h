@@ -44,6 +44,7 @@ struct user {
     struct store_id trim_mark; /* where the floor was when `untrimmed` was 0 */
     uint32_t untrimmed;        /* entries finished since */
     bool floor_moved;          /* not written yet */
+    uint64_t floor_written_ms; /* monotonic */
     struct list floor_node;    /* in core.floor_users while floor_moved */
     struct idmap taken[2];     /* sid → highest number taken plus 1; two generations, so that old ones go */
     uint64_t taken_since_ms;
