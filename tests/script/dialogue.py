@@ -454,6 +454,13 @@ class Performance:
         if event is not None:
             raise Failed(f"nothing is expected, {describe(event)} came")
 
+    def settles(self, who, resource=None):
+        """What is under way to it has come and is forgotten."""
+        client = self.client(who, resource)
+        self.counter += 1
+        client.send(f"<message to='{client.jid}' id='settle-{self.counter}' type='chat'><body>a</body></message>")
+        self.skip_until(client, f"<message id='settle-{self.counter}'/>")
+
     def expects_silence(self, who, resource=None, seconds=None):
         event = self.client(who, resource).next(float(seconds))
         if event is not None:
@@ -713,6 +720,7 @@ FORMS = [
         (WHO + r"ends TCP", Performance.ends_tcp),
         (WHO + r"expects(?: within (?P<within>[\d.]+))?: (?P<text>.*)", Performance.expects),
         (WHO + r"expects in any order: ?(?P<text>.*)", Performance.expects_any_order),
+        (WHO + r"settles", Performance.settles),
         (WHO + r"skips until: (?P<text>.*)", Performance.skips_until),
         (WHO + r"skips until all: (?P<text>.*)", Performance.skips_until_all),
         (WHO + r"expects nothing(?: after (?P<other>[a-z]\w*)(?P<other_resource>/\S+)?)?", Performance.expects_nothing),

@@ -93,8 +93,7 @@ def delivery_dialogue(kind, situation, target, want, far):
     lines.append(f"juliet/balcony sends: <message to='{to}' id='m'{attr}>{body}</message>")
     getters = want.split() if want not in ("silent", "error", "offline") else []
     for g in getters:
-        have = "{re:normal|}" if False else kind
-        type_pattern = "type='{not:x}'" if kind == "normal" else f"type='{have}'"
+        type_pattern = "type='{not:error}'" if kind == "normal" else f"type='{kind}'"
         lines.append(f"romeo/{g} expects: <message from='{{juliet/balcony}}' to='{to}' id='m' {type_pattern}/>")
     if want == "error":
         condition = "<service-unavailable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/>"
@@ -255,33 +254,32 @@ class Pair:
             self.hear(other, "unsubscribed")
 
 
-def expect(lines, session, seen, exact=True):
-    if len(seen) == 1:
-        lines.append(f"{session} expects: {seen[0]}")
-    elif seen:
-        lines.append(f"{session} expects in any order: " + " ".join(seen))
+def expect(lines, session, seen, verb="expects in any order"):
+    if seen:
+        lines.append(f"{session} {verb}: " + " ".join(seen))
 
 
 def cell_dialogue(direction, kind, state, far):
     name = f"M-{direction}-{kind}-{state}" + ("-far" if far else "")
     pair = Pair()
-    lines = [f"== {name}", f"= Appendix A: {'outbound' if direction == 'out' else 'inbound'} {kind} in state {state}", "only: jackdaw" if False else ""]
-    lines = [line for line in lines if line]
+    lines = [f"== {name}", f"= Appendix A: {'outbound' if direction == 'out' else 'inbound'} {kind} in state {state}"]
     if far:
         lines.append("far: romeo")
     lines += ["juliet/balcony comes online on c2s-1", "romeo/garden comes online on c2s-2"]
 
-    def act(who, what):
+    def act(who, what, verb):
         pair.seen = {"juliet": [], "romeo": []}
         pair.say(who, what)
         lines.append(f"{SESSION[who]} sends: <presence to='{{{OTHER[who]}}}' type='{what}'/>")
-        expect(lines, SESSION["juliet"], pair.seen["juliet"])
-        expect(lines, SESSION["romeo"], pair.seen["romeo"])
+        expect(lines, SESSION["juliet"], pair.seen["juliet"], verb)
+        expect(lines, SESSION["romeo"], pair.seen["romeo"], verb)
 
+    # On the way to the state only what has to come matters; in it, whatever comes.
     for step in STEPS[state]:
-        act("juliet" if step[0] == "j" else "romeo", step[2:])
+        act("juliet" if step[0] == "j" else "romeo", step[2:], "skips until all")
+    lines.extend(["juliet/balcony settles", "romeo/garden settles"] if STEPS[state] else [])
     assert pair.state == {"juliet": state, "romeo": MIRROR[state]}, (name, pair.state)
-    act("juliet" if direction == "out" else "romeo", kind)
+    act("juliet" if direction == "out" else "romeo", kind, "expects in any order")
     lines += ["juliet/balcony expects nothing after romeo/garden", "romeo/garden expects nothing after juliet/balcony"]
     # What is stored: the roster, and whether a request is kept.
     for who in ("juliet", "romeo"):

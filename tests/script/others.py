@@ -3,6 +3,8 @@
 writes DIFFERENCES.md: every dialogue that one of them does not pass, with the reason from differences.txt.
 
     tests/script/others.py [prosody|ejabberd] [-- ARGUMENTS OF run.py]
+    tests/script/others.py --from DIR      writes DIFFERENCES.md from the results that an earlier run has left in DIR
+    tests/script/others.py --save DIR      leaves them there
 """
 import json
 import os
@@ -200,10 +202,18 @@ def write(found):
 
 
 def main():
-    arguments = sys.argv[1:]
+    arguments, save = sys.argv[1:], None
+    if arguments[:1] == ["--from"]:
+        found = {s: json.loads(pathlib.Path(arguments[1], f"{s}.json").read_text()) for s in ("prosody", "ejabberd")}
+        return 0 if write(found) else 1
+    if arguments[:1] == ["--save"]:
+        save, arguments = pathlib.Path(arguments[1]), []
     names = [a for a in arguments[:1] if a in ("prosody", "ejabberd")]
     rest = arguments[len(names) :]
     found = {name: run(name, [a for a in rest if a != "--"]) for name in names or ("prosody", "ejabberd")}
+    for name in found if save else ():
+        save.mkdir(parents=True, exist_ok=True)
+        (save / f"{name}.json").write_text(json.dumps(found[name], indent=1))
     if names or rest:
         return 0
     return 0 if write(found) else 1

@@ -9,11 +9,10 @@ import concurrent.futures
 import json
 import os
 import pathlib
-import re
+import random
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -58,23 +57,29 @@ CLUSTERS = {
 class Cluster:
     """A Jackdaw of our own, from deploy/run."""
 
-    def __init__(self, kind, offset, keep):
-        self.kind, self.offset, self.domain, self.keep = kind, offset, "localhost", keep
+    def __init__(self, kind, keep):
+        self.kind, self.offset, self.domain, self.keep = kind, 0, "localhost", keep
         self.routers, self.c2s, self.settings = CLUSTERS[kind]
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="jd-script-", dir="/tmp"))
         self.homes = {}
-        self.command = [str(ROOT / "deploy/run"), "--dir", str(self.dir), "--port-offset", str(offset)]
+        self.command = [str(ROOT / "deploy/run"), "--dir", str(self.dir)]
 
     def start(self):
-        argv = self.command + ["--routers", str(self.routers), "--c2s", str(self.c2s), "--s2s", "0", "--detach"]
+        argv = ["--routers", str(self.routers), "--c2s", str(self.c2s), "--s2s", "0", "--detach"]
         for s in self.settings:
             argv += ["--set", s]
-        done = subprocess.run(argv, capture_output=True, text=True)
-        if done.returncode != 0:
-            raise SystemExit(f"the cluster did not start:\n{done.stdout}{done.stderr}")
+        for _ in range(10):
+            self.offset = random.randrange(10600, 17400)  # all ports below those that the kernel gives to clients
+            command = self.command + ["--port-offset", str(self.offset)] + argv
+            done = subprocess.run(command, capture_output=True, text=True)
+            if done.returncode == 0:
+                return
+            if "in use" not in done.stderr:
+                break
+        raise SystemExit(f"the cluster did not start:\n{done.stdout}{done.stderr}")
 
     def stop(self):
-        subprocess.run(self.command[:3] + ["--stop"], capture_output=True)
+        subprocess.run(self.command + ["--stop"], capture_output=True)
         if not self.keep:
             shutil.rmtree(self.dir, ignore_errors=True)
 
@@ -233,18 +238,6 @@ def report(d, outcome, args, results):
         print("\n".join("      " + line for line in transcript), flush=True)
 
 
-def free_offset():
-    """An offset at which nobody listens; each cluster takes the next one."""
-    for offset in range(20000 + os.getpid() % 200 * 10, 40000, 10):
-        with socket.socket() as s:
-            try:
-                s.bind(("127.0.0.1", 5222 + offset))
-                return offset
-            except OSError:
-                continue
-    raise SystemExit("no free ports")
-
-
 def main():
     p = argparse.ArgumentParser(description="Runs the dialogues of tests/script/dialogues.")
     p.add_argument("patterns", nargs="*", metavar="PATTERN", help="dialogues whose name contains it")
@@ -278,7 +271,7 @@ def main():
         for kind in CLUSTERS:
             mine = [d for d in dialogues if d.options.get("cluster", "usual") == kind]
             if mine:
-                run_on(Cluster(kind, free_offset(), args.keep), mine, args, results)
+                run_on(Cluster(kind, args.keep), mine, args, results)
     failed = [n for n, r in results.items() if r[0] != "pass"]
     if args.results:
         pathlib.Path(args.results).write_text(json.dumps(results, indent=1, sort_keys=True))
