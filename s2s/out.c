@@ -50,7 +50,7 @@ struct out {
     bool answered;  /* some target has sent a header */
     bool proven;    /* a pair is up */
     bool certified; /* the peer's certificate is good for the remote domain */
-    bool offers_external, offers_dialback, offers_bidi, offers_sm;
+    bool offers_tls, offers_external, offers_dialback, offers_bidi, offers_sm;
     bool bidi;
     const char *reason; /* static, of the last failure */
 };
@@ -309,6 +309,7 @@ static void read_features(struct out *o, struct span raw)
     for (struct xml_node *m = mechanisms != NULL ? xml_child(mechanisms, "mechanism", NS_SASL) : NULL;
          m != NULL; m = xml_sibling(m))
         o->offers_external = o->offers_external || span_is(m->text, "EXTERNAL");
+    o->offers_tls = root != NULL && xml_child(root, "starttls", NS_TLS) != NULL;
     o->offers_dialback = root != NULL && xml_child(root, "dialback", NS_DIALBACK_FEATURE) != NULL;
     o->offers_bidi = root != NULL && xml_child(root, "bidi", NS_BIDI_FEATURE) != NULL;
     o->offers_sm = root != NULL && xml_child(root, "sm", NS_SM) != NULL;
@@ -411,8 +412,9 @@ static void on_features(struct out *o, struct span raw)
 {
     struct leg *l = &o->leg;
     read_features(o, raw);
-    if (l->conn.tls == NULL && l->s2s->tls != NULL) {
-        /* Also when it is not advertised: its absence may be an attacker's work (RFC 7590 §3.1). */
+    if (l->conn.tls == NULL && l->s2s->tls != NULL && (o->offers_tls || l->s2s->conf->s2s_require_tls)) {
+        /* When it is required also if it is not advertised: its absence may be an attacker's work (RFC 7590
+         * §3.1). */
         leg_write(l, "<starttls xmlns='" NS_TLS "'/>");
         o->state = OUT_PROCEED;
         leg_step(l);

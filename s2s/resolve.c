@@ -60,8 +60,10 @@ struct resolve_call {
     unsigned host_count;
     unsigned dots; /* SRV answers that were "." */
     bool bogus, failed, addressing;
-    struct sockaddr_storage found[2 * HOSTS_MAX * 4];
-    unsigned found_host[2 * HOSTS_MAX * 4];
+    struct found {
+        uint8_t family, host;
+        uint8_t address[16];
+    } found[2 * HOSTS_MAX * 4];
     unsigned found_count;
     enum resolve_result result; /* of a call that needs no question */
     struct target fixed;
@@ -90,23 +92,31 @@ static void finish(struct resolve_call *c, enum resolve_result result, const str
     fn(ctx, result, targets, count);
 }
 
+static void make_target(struct target *t, const struct srv *host, const struct found *found)
+{
+    *t = (struct target){.tls = host->tls};
+    memcpy(t->host, host->host, sizeof t->host);
+    t->address.ss_family = found->family;
+    if (found->family == AF_INET) {
+        struct sockaddr_in *in4 = (struct sockaddr_in *)&t->address;
+        in4->sin_port = htons(host->port);
+        memcpy(&in4->sin_addr, found->address, 4);
+    } else {
+        struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)&t->address;
+        in6->sin6_port = htons(host->port);
+        memcpy(&in6->sin6_addr, found->address, 16);
+    }
+}
+
 static void finish_addresses(struct resolve_call *c)
 {
     struct target targets[RESOLVE_TARGETS_MAX];
     unsigned count = 0;
     for (unsigned h = 0; h < c->host_count; h++)
         for (int family = AF_INET6;; family = AF_INET) {
-            for (unsigned i = 0; i < c->found_count && count < RESOLVE_TARGETS_MAX; i++) {
-                if (c->found_host[i] != h || c->found[i].ss_family != family)
-                    continue;
-                struct target *t = &targets[count++];
-                *t = (struct target){.address = c->found[i], .tls = c->hosts[h].tls};
-                memcpy(t->host, c->hosts[h].host, sizeof t->host);
-                if (family == AF_INET)
-                    ((struct sockaddr_in *)&t->address)->sin_port = htons(c->hosts[h].port);
-                else
-                    ((struct sockaddr_in6 *)&t->address)->sin6_port = htons(c->hosts[h].port);
-            }
+            for (unsigned i = 0; i < c->found_count && count < RESOLVE_TARGETS_MAX; i++)
+                if (c->found[i].host == h && c->found[i].family == family)
+                    make_target(&targets[count++], &c->hosts[h], &c->found[i]);
             if (family == AF_INET)
                 break;
         }
@@ -178,18 +188,13 @@ static void take_srv(struct resolve_call *c, const struct ub_result *r, bool tls
 static void take_addresses(struct resolve_call *c, const struct ub_result *r, const struct query *q)
 {
     for (unsigned i = 0; r->data[i] != NULL && i < 4 && c->found_count < ARRAY_LEN(c->found); i++) {
-        struct sockaddr_storage *a = &c->found[c->found_count];
-        *a = (struct sockaddr_storage){0};
-        if (q->type == TYPE_A && r->len[i] == 4) {
-            a->ss_family = AF_INET;
-            memcpy(&((struct sockaddr_in *)a)->sin_addr, r->data[i], 4);
-        } else if (q->type == TYPE_AAAA && r->len[i] == 16) {
-            a->ss_family = AF_INET6;
-            memcpy(&((struct sockaddr_in6 *)a)->sin6_addr, r->data[i], 16);
-        } else {
+        struct found *f = &c->found[c->found_count];
+        bool v4 = q->type == TYPE_A && r->len[i] == 4, v6 = q->type == TYPE_AAAA && r->len[i] == 16;
+        if (!v4 && !v6)
             continue;
-        }
-        c->found_host[c->found_count++] = q->host;
+        *f = (struct found){.family = v4 ? AF_INET : AF_INET6, .host = (uint8_t)q->host};
+        memcpy(f->address, r->data[i], (size_t)r->len[i]);
+        c->found_count++;
     }
 }
 
