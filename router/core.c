@@ -96,6 +96,7 @@ void core_free(struct core *c)
     timer_clear(&c->timers, &c->evict);
     timer_clear(&c->timers, &c->retry);
     timer_clear(&c->timers, &c->floors);
+    sweep_free(c);
     idmap_free(&c->syncing);
     timers_free(&c->timers);
     parting_forget(c, NULL);
@@ -199,6 +200,7 @@ void core_epoch(struct core *c, uint32_t epoch, uint64_t now_ms)
     c->epoch = epoch;
     lose_all(c, false);
     route_reroute(c);
+    sweep_slots(c);
     log_info("core", "epoch=%u users=%zu pending=%zu", epoch, c->users.count, c->pending.count);
 }
 
@@ -224,6 +226,7 @@ void core_lease(struct core *c, bool held, uint64_t now_ms)
 {
     c->now_ms = now_ms;
     c->acting = held;
+    sweep_slots(c);
     if (held) {
         route_reroute(c);
         return;

@@ -22,6 +22,7 @@
 #include "common/config/conf.h"
 #include "common/wire/wire.h"
 #include "router/store/store.h"
+#include "router/sweep.h"
 
 struct user;
 struct session;
@@ -78,7 +79,8 @@ struct core {
     struct user *replaying;   /* whose waiting frame is being taken (inbox.c) */
     struct span bundle_raw;   /* session_bundle_begin */
     struct map bundles;       /* node → targets so far */
-    struct buf local;         /* frames to this router itself, length-prefixed */
+    struct sweep sweep;
+    struct buf local; /* frames to this router itself, length-prefixed */
 };
 
 /* A core; everything borrowed for its life. */

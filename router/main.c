@@ -176,6 +176,7 @@ static void *start(struct proc *p)
     pipeline_register_stats();
     route_register_stats();
     session_register_stats();
+    sweep_register_stats();
     deliver_register_stats();
     return r;
 }

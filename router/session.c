@@ -160,6 +160,8 @@ struct session *session_open(struct user *u, uint64_t sid, struct span resource,
     }
     if (old != NULL)
         session_kill(old, STREAM_E_CONFLICT, "replaced by a new session of the same resource");
+    if (list_empty(&u->sessions))
+        store_present(user_batch(u), u->slot, true);
     struct session *s = session_make(u, sid, resource, node, node_incarnation);
     s->last_active_wall_ms = c->out.wall_ms(c->out.ctx);
     stat_add(&opened, 1);
@@ -180,6 +182,8 @@ void session_close(struct session *s)
     list_del(&s->of_user); /* rules that look for other sessions must not find it */
     feature_event(EV_SESSION_CLOSED, u, s);
     store_drop(user_batch(u), STORE_SESSIONS, span_of(s->resource));
+    if (list_empty(&u->sessions))
+        store_present(user_batch(u), u->slot, false);
     for (uint32_t i = 0; i < s->unacked_count; i++) {
         struct entry *entry = s->unacked[(s->unacked_at + i) % s->unacked_cap].entry;
         if (entry != NULL)

@@ -143,6 +143,12 @@ static void claim_done(void *ctx, enum store_result result, const struct store_u
     session_timed_out_load(u, meta_field(loaded, "timed_out"));
     contacts_load(u, loaded->hash[STORE_ROSTER], loaded->hash_count[STORE_ROSTER]);
     session_restore(u, loaded->hash[STORE_SESSIONS], loaded->hash_count[STORE_SESSIONS]);
+    if (!list_empty(&u->sessions)) {
+        store_present(user_batch(u), u->slot, true); /* under our claim from now on */
+    } else if (u->looked_after) {
+        store_present(user_batch(u), u->slot, true);
+        store_present(user_batch(u), u->slot, false);
+    }
     if (loaded->mailbox_count > 0)
         deliver_restore(u); /* blocks until the mailbox is read */
     else

@@ -44,6 +44,9 @@ USERS (keys.h; all keys of one user share the hash tag {bare-jid})
   jd_release    KEYS owner                                          ARGV token
       -> NUMBER 1 given up (the epoch is kept), 0 it was not ours.
 
+  jd_absent     KEYS present (of a slot)                            ARGV jid token
+      Forgets a user without sessions, if it was entered under that claim.        -> NUMBER 1 forgotten, 0 not.
+
   jd_account_put     KEYS account                                   ARGV mode field value ...
       mode "create" (must not exist), "replace" (forgets the old record), "update" (must exist).
       -> NUMBER 1 done, 0 not (exists / does not exist).
@@ -248,6 +251,13 @@ local function jd_release(keys, args)
     return 1
 end
 
+local function jd_absent(keys, args)
+    if redis.call('HGET', keys[1], args[1]) ~= args[2] then
+        return 0
+    end
+    return redis.call('HDEL', keys[1], args[1])
+end
+
 local function jd_account_put(keys, args)
     local exists = redis.call('EXISTS', keys[1]) == 1
     local mode = args[1]
@@ -433,6 +443,7 @@ redis.register_function('jd_claim', jd_claim)
 redis.register_function('jd_apply', jd_apply)
 redis.register_function('jd_write', jd_write)
 redis.register_function('jd_release', jd_release)
+redis.register_function('jd_absent', jd_absent)
 redis.register_function('jd_account_put', jd_account_put)
 redis.register_function('jd_account_delete', jd_account_delete)
 redis.register_function('jd_member_renew', jd_member_renew)

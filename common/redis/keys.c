@@ -134,3 +134,10 @@ struct span key_component(struct buf *store, struct span domain)
     buf_add_span(store, domain);
     return buf_span(store);
 }
+
+struct span key_present(struct buf *store, uint16_t slot)
+{
+    buf_clear(store);
+    buf_addf(store, "jd:{slot-%u}:present", slot);
+    return buf_span(store);
+}

@@ -49,6 +49,11 @@ void key_account_pattern(struct buf *out, struct span domain);
  * incarnation. Written into *store as above. */
 struct span key_component(struct buf *store, struct span domain);
 
+/* "jd:{slot-N}:present" - hash: bare JID of slot N with sessions -> the claim under which it was entered. Who
+ * takes a slot over finds here whom nobody else will mention (their connection managers died too). Written
+ * into *store as above. */
+struct span key_present(struct buf *store, uint16_t slot);
+
 /* The channel on which a change of any of those is published (the message is the domain). */
 #define CHANNEL_COMPONENTS SPAN("jd:components")
 

@@ -64,6 +64,13 @@ void store_put_blob(struct store_batch *b, struct span name, struct span value)
     put_span(&b->ops, value);
 }
 
+void store_present(struct store_batch *b, uint16_t slot, bool present)
+{
+    begin(b, STORE_OP_PRESENT, STORE_META);
+    buf_add(&b->ops, &slot, sizeof slot);
+    buf_add_char(&b->ops, (char)present);
+}
+
 void store_batch_free(struct store_batch *b)
 {
     buf_free(&b->ops);
@@ -111,6 +118,11 @@ bool store_op_next(struct span *ops, struct store_op *out)
         out->entry.origin = take_span(ops);
         out->entry.marks = take_span(ops);
         take(ops, &out->entry.at_ms, sizeof out->entry.at_ms);
+        break;
+    case STORE_OP_PRESENT:
+        take(ops, &out->slot, sizeof out->slot);
+        take(ops, head, 1);
+        out->present = head[0] != 0;
         break;
     case STORE_OP_REMOVE:
     case STORE_OP_TRIM:

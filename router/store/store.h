@@ -58,6 +58,7 @@ typedef void store_claim_fn(void *ctx, enum store_result result, const struct st
 typedef void store_apply_fn(void *ctx, enum store_result result);
 typedef void store_read_fn(void *ctx, enum store_result result, const struct store_entry *entries,
                            size_t count);
+typedef void store_present_fn(void *ctx, enum store_result result, const struct span *users, size_t count);
 typedef void store_blob_fn(void *ctx, enum store_result result, struct span value); /* value.p NULL = none */
 
 /* A batch under construction. Zero-initialise. */
@@ -73,6 +74,9 @@ void store_remove(struct store_batch *b, struct store_id id);  /* a mailbox entr
 void store_trim(struct store_batch *b, struct store_id below); /* all mailbox entries with a smaller id */
 void store_put_blob(struct store_batch *b, struct span name,
                     struct span value); /* vcard and the like; kept outside the claim */
+/* The user of the batch has sessions / has none (any more), for `present` of its slot. The last one counts.
+ */
+void store_present(struct store_batch *b, uint16_t slot, bool present);
 void store_batch_free(struct store_batch *b);
 
 /* Decoding of a batch, for the implementations: next operation from the front of *ops. */
@@ -82,7 +86,8 @@ enum store_op_kind {
     STORE_OP_APPEND,
     STORE_OP_REMOVE,
     STORE_OP_TRIM,
-    STORE_OP_BLOB
+    STORE_OP_BLOB,
+    STORE_OP_PRESENT
 };
 struct store_op {
     enum store_op_kind kind;
@@ -90,6 +95,8 @@ struct store_op {
     struct span field;
     struct span value;
     struct store_entry entry;
+    uint16_t slot;
+    bool present;
 };
 bool store_op_next(struct span *ops, struct store_op *out);
 
@@ -115,6 +122,9 @@ struct store_face {
 
     /* Reads a blob of any user (no claim needed). */
     void (*blob)(struct store *s, struct span bare, struct span name, store_blob_fn *fn, void *ctx);
+
+    /* The users of a slot that have sessions, and perhaps some that had (no claim needed). */
+    void (*present)(struct store *s, uint16_t slot, store_present_fn *fn, void *ctx);
 
     /* Replaces the keys (copied) of an account / deletes an account with everything of its user and voids the
      * claim. STORE_FENCED: there is no such account. */

@@ -21,6 +21,8 @@ struct mem_user {
     bool held; /* claimed and not released */
     struct fields hash[STORE_HASH_COUNT];
     struct fields blobs;
+    char *present; /* the claim under which it was entered, NULL = not */
+    uint16_t slot;
     struct store_entry *entries; /* raw, origin, marks owned */
     size_t entries_n, entries_cap;
     struct store_id last;
@@ -49,6 +51,7 @@ enum call_kind {
     CALL_RELEASE,
     CALL_READ,
     CALL_BLOB,
+    CALL_PRESENT,
     CALL_ACCOUNT_SET,
     CALL_ACCOUNT_DELETE
 };
@@ -63,11 +66,13 @@ struct call {
     struct buf data; /* CALL_APPLY: the operations; CALL_BLOB: the name */
     struct store_id after;
     unsigned max;
+    uint16_t slot; /* CALL_PRESENT */
     union {
         store_claim_fn *claim;
         store_apply_fn *apply;
         store_read_fn *read;
         store_blob_fn *blob;
+        store_present_fn *present;
     } fn;
     void *ctx;
 };
@@ -244,6 +249,13 @@ static void op_do(struct mem_user *u, const struct store_op *op)
         else
             fields_drop(&u->blobs, op->field);
         break;
+    case STORE_OP_PRESENT:
+        if (op->present || (u->present != NULL && strcmp(u->present, u->owner) == 0)) {
+            free(u->present);
+            u->present = op->present ? xstrdup(u->owner) : NULL;
+            u->slot = op->slot;
+        }
+        break;
     }
 }
 
@@ -303,6 +315,18 @@ static void blob_answer(const struct call *call, enum store_result result, const
     call->fn.blob(call->ctx, result, value);
 }
 
+static void present_answer(struct store_world *w, const struct call *call, enum store_result result)
+{
+    struct span *users = xmalloc((w->users.count + 1) * sizeof *users);
+    size_t count = 0, at = 0;
+    const struct mem_user *u;
+    while (result == STORE_OK && (u = map_next(&w->users, &at)) != NULL)
+        if (u->present != NULL && u->slot == call->slot)
+            users[count++] = span_of(u->bare);
+    call->fn.present(call->ctx, result, users, count);
+    free(users);
+}
+
 /* What the call does there. */
 static enum store_result call_do(struct store_world *w, struct mem_user *u, const struct call *call)
 {
@@ -327,7 +351,8 @@ static enum store_result call_do(struct store_world *w, struct mem_user *u, cons
     }
 }
 
-static void call_answer(const struct call *call, enum store_result result, const struct mem_user *u)
+static void call_answer(struct store_world *w, const struct call *call, enum store_result result,
+                        const struct mem_user *u)
 {
     switch (call->kind) {
     case CALL_CLAIM:
@@ -343,6 +368,9 @@ static void call_answer(const struct call *call, enum store_result result, const
         break;
     case CALL_BLOB:
         blob_answer(call, result, u);
+        break;
+    case CALL_PRESENT:
+        present_answer(w, call, result);
         break;
     case CALL_RELEASE:
         break;
@@ -369,13 +397,13 @@ static void serve(struct view *v, struct call *call)
     CHECK(!w->running); /* store_mem_run inside a callback */
     w->running = true;
     list_del(&call->node);
-    struct mem_user *u = user_of(w, span_of(call->bare));
+    struct mem_user *u = call->kind != CALL_PRESENT ? user_of(w, span_of(call->bare)) : NULL;
     enum store_result result = STORE_AWAY;
     if (v->weather != STORE_MEM_AWAY)
         result = call_do(w, u, call);
     if (v->weather == STORE_MEM_MUTE)
         result = STORE_AWAY;
-    call_answer(call, result, u);
+    call_answer(w, call, result, u);
     call_free(call);
     w->running = false;
 }
@@ -442,7 +470,8 @@ void store_mem_drop(struct store *s, size_t done)
     while ((call = first_call(v)) != NULL) {
         if (done > 0) {
             done--;
-            call_do(v->world, user_of(v->world, span_of(call->bare)), call);
+            if (call->kind != CALL_PRESENT)
+                call_do(v->world, user_of(v->world, span_of(call->bare)), call);
         }
         call_free(call);
     }
@@ -508,6 +537,13 @@ static void face_blob(struct store *s, struct span bare, struct span name, store
     call->fn.blob = fn;
 }
 
+static void face_present(struct store *s, uint16_t slot, store_present_fn *fn, void *ctx)
+{
+    struct call *call = call_new(s, CALL_PRESENT, SPAN(""), ctx);
+    call->slot = slot;
+    call->fn.present = fn;
+}
+
 static void face_account_set(struct store *s, struct span bare, const struct sasl_keys *keys,
                              store_apply_fn *fn, void *ctx)
 {
@@ -525,6 +561,7 @@ static const struct store_face face = {.claim = face_claim,
                                        .release = face_release,
                                        .read = face_read,
                                        .blob = face_blob,
+                                       .present = face_present,
                                        .account_set = face_account_set,
                                        .account_delete = face_account_delete};
 
@@ -560,6 +597,7 @@ void store_world_free(struct store_world *w)
     while ((u = map_next(&w->users, &at)) != NULL) {
         user_clear(u);
         free(u->owner);
+        free(u->present);
         free(u->bare);
         free(u);
     }

@@ -49,6 +49,7 @@ struct call {
         store_apply_fn *apply;
         store_read_fn *read;
         store_blob_fn *blob;
+        store_present_fn *present;
     } fn;
     void *ctx;
     unsigned bare_n;
@@ -244,6 +245,8 @@ static void op_write(struct store_redis *s, const struct store_op *op)
         add(s, op->field);
         add(s, op->value);
         break;
+    case STORE_OP_PRESENT:
+        break; /* not a key of the user: face_apply */
     }
 }
 
@@ -335,6 +338,20 @@ static void face_claim(struct store *base, struct span bare, const struct store_
 
 /* ---- apply */
 
+/* The index of a slot is entered before the sessions that it tells of, and left behind them; sent again with
+ * its batch. A late loser of the user can't take it out: the claim is compared. */
+static void present_enter(struct store_redis *s, uint16_t slot, struct span bare, struct span claim)
+{
+    struct span key = key_present(&s->key, slot);
+    redis_send(s->redis, key, NULL, NULL, SPAN("HSET"), key, bare, claim);
+}
+
+static void present_leave(struct store_redis *s, uint16_t slot, struct span bare, struct span claim)
+{
+    struct span key = key_present(&s->key, slot);
+    redis_send(s->redis, key, NULL, NULL, SPAN("FCALL"), SPAN("jd_absent"), SPAN("1"), key, bare, claim);
+}
+
 static void on_apply(void *ctx, const struct redis_reply *reply)
 {
     struct call call = call_end(ctx);
@@ -360,11 +377,17 @@ static void face_apply(struct store *base, struct span bare, const struct store_
     }
     request_begin(s, bare);
     s->argc = HEAD_ARGS;
-    bool sessions = false, roster = false;
+    bool sessions = false, roster = false, enter = false, leave = false;
+    uint16_t slot = 0;
     struct span ops = buf_span(&batch->ops);
     struct store_op op;
     while (store_op_next(&ops, &op)) {
         op_write(s, &op);
+        if (op.kind == STORE_OP_PRESENT) {
+            slot = op.slot;
+            enter |= op.present;
+            leave = !op.present;
+        }
         sessions |= op.hash == STORE_SESSIONS;
         roster |= op.hash == STORE_ROSTER;
     }
@@ -373,13 +396,18 @@ static void face_apply(struct store *base, struct span bare, const struct store_
     const struct span keys[] = {k->owner, k->mailbox, k->meta, k->sessions, k->roster};
     static const struct span counts[] = {{"3", 1}, {"4", 1}, {"5", 1}};
     unsigned extra = roster ? 2 : sessions, from = HEAD_ARGS;
-    s->argv[--from] = token(s, claim);
+    struct span own = token(s, claim);
+    if (enter)
+        present_enter(s, slot, bare, own);
+    s->argv[--from] = own;
     for (unsigned i = 3 + extra; i > 0; i--)
         s->argv[--from] = keys[i - 1];
     s->argv[--from] = counts[extra];
     s->argv[--from] = SPAN("jd_write");
     s->argv[--from] = SPAN("FCALL");
     redis_command(s->redis, k->owner, (unsigned)s->argc - from, s->argv + from, on_apply, call);
+    if (leave)
+        present_leave(s, slot, bare, own);
 }
 
 /* ---- release, read, blob */
@@ -449,6 +477,29 @@ static void face_blob(struct store *base, struct span bare, struct span name, st
     redis_send(s->redis, key, on_blob, call, SPAN("GET"), key);
 }
 
+static void on_present(void *ctx, const struct redis_reply *reply)
+{
+    struct call call = call_end(ctx);
+    enum store_result result = result_of(&call, "reading who is present", reply);
+    if (result == STORE_OK && reply->kind != REDIS_KIND_LIST)
+        result = not_understood(&call, "reading who is present");
+    size_t count = result == STORE_OK ? reply->count : 0;
+    struct span *users = xmalloc((count + 1) * sizeof *users);
+    for (size_t i = 0; i < count; i++)
+        users[i] = reply->items[i].text;
+    call.fn.present(call.ctx, result, users, count);
+    free(users);
+}
+
+static void face_present(struct store *base, uint16_t slot, store_present_fn *fn, void *ctx)
+{
+    struct store_redis *s = redis_of(base);
+    struct call *call = call_new(s, SPAN("-"), ctx);
+    call->fn.present = fn;
+    struct span key = key_present(&s->key, slot);
+    redis_send(s->redis, key, on_present, call, SPAN("HKEYS"), key);
+}
+
 /* ---- accounts */
 
 struct account_op {
@@ -494,6 +545,7 @@ static const struct store_face face = {.claim = face_claim,
                                        .release = face_release,
                                        .read = face_read,
                                        .blob = face_blob,
+                                       .present = face_present,
                                        .account_set = face_account_set,
                                        .account_delete = face_account_delete};
 
