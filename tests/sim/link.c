@@ -22,6 +22,25 @@ static void channel_plan(struct channel *ch)
     sim_after(at - w.now_us, channel_move, ch, 0);
 }
 
+/* The story with --frames. */
+static void tell_frame(const struct node *from, const struct node *to, struct span bytes)
+{
+    struct wire_frame f;
+    struct wire_target t;
+    struct buf list = {0};
+    uint64_t a, b;
+    CHECK(wire_decode(bytes, &f));
+    while (f.targets.p != NULL && wire_target_next(&f.targets, &t))
+        buf_addf(&list, " %04x:%u%.*s", (unsigned)(t.sid & 0xffff), (unsigned)t.n, SPAN_FMT(t.to));
+    while (f.pairs.p != NULL && wire_pair_next(&f.pairs, &a, &b))
+        buf_addf(&list, " %04x:%u", (unsigned)(a & 0xffff), (unsigned)b);
+    struct span raw = f.has_stanza ? f.stanza.raw : f.raw;
+    sim_say("    %s > %s %s%s sid=%04x n=%u num=%u token=%u%s %.*s", from->name, to->name,
+            wire_kind_name(f.kind), f.flags & WIRE_AGAIN ? " again" : "", (unsigned)(f.sid & 0xffff),
+            (unsigned)f.n, (unsigned)f.num, (unsigned)f.token, buf_cstr(&list), (int)MIN(raw.n, 90), raw.p);
+    buf_free(&list);
+}
+
 static void channel_move(void *a, uint64_t b)
 {
     (void)b;
@@ -46,6 +65,8 @@ static void channel_move(void *a, uint64_t b)
     ch->first = p->next;
     if (ch->first == NULL)
         ch->last = NULL;
+    if (w.frames)
+        tell_frame(&w.nodes[ch->from], to, span_make(p->bytes, p->n));
     node_frame(to, e, span_make(p->bytes, p->n));
     channel_plan(ch);
 }

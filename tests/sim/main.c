@@ -1,4 +1,4 @@
-/* sim --seed N [--verbose] | --seeds FROM COUNT [--expect-failure] */
+/* sim --seed N [--verbose] [--frames] [--debug] | --seeds FROM COUNT [--expect-failure] */
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -9,7 +9,7 @@
 
 static int usage(void)
 {
-    fprintf(stderr, "usage: sim --seed N [--verbose] | --seeds FROM COUNT [--expect-failure]\n");
+    fprintf(stderr, "usage: sim --seed N [--verbose] [--frames] [--debug] | --seeds FROM COUNT [--expect-failure]\n");
     return 2;
 }
 
@@ -23,7 +23,7 @@ static double seconds(void)
 int main(int argc, char **argv)
 {
     uint64_t from = 0, count = 0;
-    bool verbose = false, expect_failure = false, debug = false;
+    bool verbose = false, expect_failure = false, debug = false, frames = false;
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--seed") == 0 && i + 1 < argc) {
             from = strtoull(argv[++i], NULL, 10);
@@ -35,6 +35,8 @@ int main(int argc, char **argv)
             verbose = true;
         } else if (strcmp(argv[i], "--debug") == 0) {
             verbose = debug = true;
+        } else if (strcmp(argv[i], "--frames") == 0) {
+            verbose = frames = true;
         } else if (strcmp(argv[i], "--expect-failure") == 0) {
             expect_failure = true;
         } else {
@@ -51,7 +53,7 @@ int main(int argc, char **argv)
     uint64_t failures = 0, events = 0, ran = 0;
     for (uint64_t seed = from; seed < from + count; seed++) {
         ran++;
-        bool ok = sim_run(seed, verbose);
+        bool ok = sim_run(seed, verbose, frames);
         events += w.events;
         if (!ok) {
             failures++;

@@ -186,7 +186,7 @@ typedef void event_fn(void *a, uint64_t b);
 
 struct world {
     uint64_t seed;
-    bool verbose;
+    bool verbose, frames;
     bool quiet;  /* no more faults */
     bool failed; /* an invariant is broken */
     char why[400];
@@ -223,7 +223,7 @@ void sim_say(const char *format, ...) PRINTF_LIKE(1, 2);
 void sim_fail(const char *format, ...) PRINTF_LIKE(1, 2);
 uint64_t sim_ms(void);
 uint64_t sim_wall_ms(void);
-bool sim_run(uint64_t seed, bool verbose);
+bool sim_run(uint64_t seed, bool verbose, bool frames);
 void sim_run_until(uint64_t until_us);
 const char *sim_user(int user);
 

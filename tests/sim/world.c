@@ -188,7 +188,7 @@ static void make_accounts(void)
     }
 }
 
-static void begin(uint64_t seed, bool verbose)
+static void begin(uint64_t seed, bool verbose, bool frames)
 {
     memset(&w, 0, sizeof w);
     heap_n = 0;
@@ -196,6 +196,7 @@ static void begin(uint64_t seed, bool verbose)
     memory = arena_new(64 << 10);
     w.seed = seed;
     w.verbose = verbose;
+    w.frames = frames;
     rng_seed(&w.rng, seed);
     struct buf errors = {0};
     w.conf = conf_new();
@@ -241,9 +242,9 @@ static void end(void)
     arena_free(memory);
 }
 
-bool sim_run(uint64_t seed, bool verbose)
+bool sim_run(uint64_t seed, bool verbose, bool frames)
 {
-    begin(seed, verbose);
+    begin(seed, verbose, frames);
     sim_say("seed %llu: %d users, %d clients", (unsigned long long)seed, w.users, w.clients);
     for (int i = 0; i < NODES; i++)
         node_start(&w.nodes[i]);
