@@ -37,25 +37,68 @@ void mailbox_register_stats(void)
     stat_register(&caught_up.meta);
 }
 
-/* De-duplication */
+/* De-duplication. Stanzas of a session come in order, except that one that was answered RETRY may come behind
+ * its followers; so the highest number does not say it all. */
+
+struct taken {
+    uint64_t n;      /* the highest */
+    uint64_t before; /* bit i: n - 1 - i was taken too */
+};
+
+static bool taken_has(const struct taken *t, uint64_t n)
+{
+    if (t == NULL || n > t->n)
+        return false;
+    return n == t->n || t->n - n > 64 || (t->before >> (t->n - 1 - n) & 1) != 0;
+}
 
 bool mailbox_taken(struct user *u, uint64_t sid, uint64_t n)
 {
-    for (unsigned i = 0; i < ARRAY_LEN(u->taken); i++)
-        if ((uintptr_t)idmap_get(&u->taken[i], sid) > n)
-            return true;
-    return false;
+    const struct taken *young = idmap_get(&u->taken[0], sid);
+    return taken_has(young != NULL ? young : idmap_get(&u->taken[1], sid), n);
+}
+
+void mailbox_taken_free(struct idmap *taken)
+{
+    size_t at = 0;
+    struct taken *t;
+    while ((t = idmap_next(taken, &at)) != NULL)
+        free(t);
+    idmap_free(taken);
 }
 
 void mailbox_take(struct user *u, uint64_t sid, uint64_t n)
 {
     if (u->core->now_ms - u->taken_since_ms > GENERATION_MS) {
-        idmap_free(&u->taken[1]);
+        mailbox_taken_free(&u->taken[1]);
         u->taken[1] = u->taken[0];
         u->taken[0] = (struct idmap){0};
         u->taken_since_ms = u->core->now_ms;
     }
-    idmap_put(&u->taken[0], sid, (void *)(uintptr_t)(n + 1));
+    struct taken *t = idmap_get(&u->taken[0], sid);
+    if (t == NULL) {
+        const struct taken *old = idmap_get(&u->taken[1], sid);
+        t = xcalloc(1, sizeof *t);
+        if (old != NULL)
+            *t = *old;
+        else
+            *t = (struct taken){n, 0};
+        idmap_put(&u->taken[0], sid, t);
+    }
+    if (n > t->n) {
+        uint64_t up = n - t->n;
+        t->before = up > 64 ? 0 : (up < 64 ? t->before << up : 0) | UINT64_C(1) << (up - 1);
+        t->n = n;
+    } else if (n < t->n && t->n - n <= 64) {
+        t->before |= UINT64_C(1) << (t->n - 1 - n);
+    }
+}
+
+/* From the mailbox: what is not there any more has been finished. */
+static void take_restored(struct user *u, uint64_t sid, uint64_t n)
+{
+    mailbox_take(u, sid, n);
+    ((struct taken *)idmap_get(&u->taken[0], sid))->before = UINT64_MAX;
 }
 
 /* Entries */
@@ -241,6 +284,12 @@ void deliver_catch_up(struct session *s)
 
 void deliver_catch_up_again(struct session *s)
 {
+    if (s->available && s->priority >= 0)
+        LIST_EACH (it, &s->user->entries) { /* from now on it is this session's, whatever it says meanwhile */
+            struct entry *e = LIST_ENTRY(it, struct entry, node);
+            if (e->refs == 0 && e->want_count == 0 && !e->acked)
+                mailbox_want(e, s->sid);
+        }
     s->cursor = s->user->floor;
     s->reread = s->reading;
     deliver_catch_up(s);
@@ -408,9 +457,8 @@ static void restore_entry(struct user *u, const struct store_entry *stored_entry
     size_t colon = span_index(stored_entry->origin, ':');
     uint64_t sid, n;
     if (span_to_u64(span_sub(stored_entry->origin, 0, colon), UINT64_MAX, &sid) &&
-        span_to_u64(span_sub(stored_entry->origin, colon + 1, stored_entry->origin.n), UINT64_MAX, &n) &&
-        !mailbox_taken(u, sid, n))
-        mailbox_take(u, sid, n);
+        span_to_u64(span_sub(stored_entry->origin, colon + 1, stored_entry->origin.n), UINT64_MAX, &n))
+        take_restored(u, sid, n);
     if (store_id_cmp(stored_entry->id, u->last_id) > 0)
         u->last_id = stored_entry->id;
     if (store_id_cmp(stored_entry->id, u->floor) <= 0)

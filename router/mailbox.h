@@ -5,11 +5,15 @@
 #include "router/deliver.h"
 #include "router/session.h"
 
-/* True when stanza n of session sid, or a later one, was taken into this mailbox before. */
+/* True when stanza n of session sid was taken into this mailbox before (exactly known for the last 64 numbers
+ * of a session; what is older counts as taken). */
 bool mailbox_taken(struct user *u, uint64_t sid, uint64_t n);
 
 /* Remembers that it was. */
 void mailbox_take(struct user *u, uint64_t sid, uint64_t n);
+
+/* Forgets a generation. */
+void mailbox_taken_free(struct idmap *taken);
 
 /* A new entry with the next id. The caller writes it to the batch when store is true. */
 struct entry *mailbox_append(struct user *u, bool store);

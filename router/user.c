@@ -7,7 +7,7 @@
 
 #include "common/log/log.h"
 #include "router/contacts.h"
-#include "router/deliver.h"
+#include "router/mailbox.h"
 #include "router/parting.h"
 #include "router/session.h"
 
@@ -94,8 +94,8 @@ static void user_free(struct user *u)
     list_del(&u->floor_node);
     LIST_EACH (it, &u->entries)
         deliver_entry_free(LIST_ENTRY(it, struct entry, node));
-    idmap_free(&u->taken[0]);
-    idmap_free(&u->taken[1]);
+    mailbox_taken_free(&u->taken[0]);
+    mailbox_taken_free(&u->taken[1]);
     store_batch_free(&u->batch);
     free(u->bare);
     free(u);
@@ -255,7 +255,8 @@ struct store_batch *user_batch(struct user *u)
 
 bool user_commit_pending(const struct user *u)
 {
-    return u->batch.count > 0 || !list_empty(&u->commits);
+    return u->batch.count > 0 || !list_empty(&u->commits) ||
+           (u->finishing != NULL && !list_empty(u->finishing));
 }
 
 void user_after_commit(struct user *u, user_commit_fn *fn, void *ctx)
@@ -265,6 +266,8 @@ void user_after_commit(struct user *u, user_commit_fn *fn, void *ctx)
         waiters = &u->batch_waiters;
     else if (!list_empty(&u->commits))
         waiters = &LIST_ENTRY(u->commits.prev, struct commit, node)->waiters;
+    else if (user_commit_pending(u))
+        waiters = u->finishing; /* in the order in which they came */
     if (waiters == NULL) {
         fn(ctx, u->state == USER_GONE ? STORE_FENCED : STORE_OK);
         return;
@@ -312,7 +315,9 @@ static void commit_done(void *ctx, enum store_result result)
     list_init(&waiters);
     list_splice(&waiters, &commit->waiters);
     commit_free(commit);
+    u->finishing = &waiters;
     run_waiters(&waiters, u->state == USER_GONE ? STORE_FENCED : result);
+    u->finishing = NULL;
     user_release(u);
 }
 

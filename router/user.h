@@ -46,12 +46,13 @@ struct user {
     bool floor_moved;          /* not written yet */
     uint64_t floor_written_ms; /* monotonic */
     struct list floor_node;    /* in core.floor_users while floor_moved */
-    struct idmap taken[2];     /* sid → highest number taken plus 1; two generations, so that old ones go */
+    struct idmap taken[2];     /* sid → struct taken (mailbox.c); two generations, so that old ones go */
     uint64_t taken_since_ms;
 
     struct store_batch batch;  /* writes of this turn */
     struct list batch_waiters; /* run when this turn's batch is committed */
     struct list commits;       /* batches in flight, oldest first */
+    struct list *finishing;    /* who still waits for the batch that was just committed, NULL = nobody */
     struct list dirty;         /* in core.dirty_users */
     struct list idle;          /* in core.idle_users */
     uint64_t idle_since_ms;
