@@ -10,6 +10,9 @@
 #include "router/feature.h"
 #include "router/readdress.h"
 
+/* How far back a new router pushes again; more than a dead one takes to be replaced. */
+#define PUSH_AGAIN_MS 30000u
+
 /* What is told when a set is committed. */
 struct set_note {
     struct commit_note commit;
@@ -198,6 +201,27 @@ static enum verdict on_foreign(struct task *t, enum wake wake)
     return task_refuse(t, STANZA_E_FORBIDDEN, NULL);
 }
 
+/* Taken over from a dead router: pushes of its last moments may be lost. What has changed lately is pushed
+ * again; a client that has it already sees no difference. */
+static void on_synced(struct user *u, struct session *s)
+{
+    if (!s->interested)
+        return;
+    uint64_t wall = u->core->out.wall_ms(u->core->out.ctx), since = wall - MIN(wall, PUSH_AGAIN_MS);
+    size_t at = 0;
+    struct contact *contact;
+    while ((contact = map_next(&u->contacts, &at)) != NULL) {
+        if (!contact->in_roster || contact->version < since)
+            continue;
+        struct buf push = {0}, whole = {0};
+        contacts_add_push(&push, u, contact);
+        if (readdress(&whole, buf_span(&push), span_of(u->bare), span_of(s->full)))
+            deliver_to_session(s, buf_span(&whole));
+        buf_free(&push);
+        buf_free(&whole);
+    }
+}
+
 const struct feature feature_roster = {
     .name = "roster",
     .rfcs = {"6121 2"},
@@ -206,4 +230,5 @@ const struct feature feature_roster = {
     .iqs = {{STANZA_GET, IQ_TO_ACCOUNT, NS_ROSTER, "query", on_get},
             {STANZA_SET, IQ_TO_ACCOUNT, NS_ROSTER, "query", on_set},
             {STANZA_SET, IQ_TO_OTHER, NS_ROSTER, NULL, on_foreign}},
+    .events = {{EV_SESSION_SYNCED, on_synced}},
 };
