@@ -124,8 +124,6 @@ static void on_up(void *ctx)
 static void on_down(void *ctx)
 {
     struct redis *r = ctx;
-    if (r->scout != NULL && !r->dying)
-        scout_ask(r->scout); /* perhaps it is another one by now */
     if (r->state != NULL)
         r->state(r->ctx, false);
 }
@@ -158,6 +156,8 @@ static const struct redis_address *address_for(struct redis *r, struct redis_add
 static const struct redis_address *on_next(void *ctx)
 {
     struct redis *r = ctx;
+    if (r->scout != NULL)
+        scout_ask(r->scout); /* perhaps it is another one by now */
     return address_for(r, &r->node_at);
 }
 

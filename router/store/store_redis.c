@@ -18,7 +18,8 @@
 
 enum {
     OP_ARGS_MAX = 6, /* a ID RAW ORIGIN MARKS AT */
-    HEAD_ARGS = 9,   /* FCALL jd_write 5 OWNER MAILBOX META SESSIONS ROSTER TOKEN */
+    BLOBS_MAX = 8,   /* keys of blobs that are declared, so that a Redis Cluster knows where they are */
+    HEAD_ARGS = 9 + BLOBS_MAX, /* FCALL jd_write 5 OWNER MAILBOX META SESSIONS ROSTER (BLOB...) TOKEN */
     SCRATCH_BYTES = 4096
 };
 
@@ -89,8 +90,8 @@ static const char *advice(const struct redis_reply *error)
     } table[] = {
         {"WRONGTYPE", "a key of this user was made by something else; look at it with TYPE, move it away"},
         {"NOPERM", "Redis's ACL forbids it; allow the user of redis.url FCALL, XRANGE, GET and the keys u:*"},
-        {"CROSSSLOT", "redis.url names a Redis Cluster node that splits a user's keys; name a single node"},
-        {"MOVED", "redis.url names one node of a Redis Cluster; name a single node"},
+        {"CROSSSLOT", "Redis runs the functions of another release; bring all processes to one release"},
+        {"MOVED", "redis.url names one node of a Redis Cluster; write redis+cluster:// before its address"},
         {"REFUSED", "Redis runs the functions of another release; bring all processes to one release"},
         {"ERR",
          "if the functions are gone (FUNCTION FLUSH), CLIENT KILL TYPE normal makes every process load "
@@ -379,6 +380,8 @@ static void face_apply(struct store *base, struct span bare, const struct store_
     s->argc = HEAD_ARGS;
     bool sessions = false, roster = false, enter = false, leave = false;
     uint16_t slot = 0;
+    struct span blobs[BLOBS_MAX];
+    unsigned blob_count = 0;
     struct span ops = buf_span(&batch->ops);
     struct store_op op;
     while (store_op_next(&ops, &op)) {
@@ -390,22 +393,25 @@ static void face_apply(struct store *base, struct span bare, const struct store_
         }
         sessions |= op.hash == STORE_SESSIONS;
         roster |= op.hash == STORE_ROSTER;
+        if (op.kind == STORE_OP_BLOB && blob_count < BLOBS_MAX)
+            blobs[blob_count++] = arena_dup(s->scratch, key_user(&s->key, bare, op.field));
     }
     /* The head is written last, and backwards: seldom all five keys are needed. */
     const struct user_keys *k = &s->keys;
     const struct span keys[] = {k->owner, k->mailbox, k->meta, k->sessions, k->roster};
-    static const struct span counts[] = {{"3", 1}, {"4", 1}, {"5", 1}};
-    unsigned extra = roster ? 2 : sessions, from = HEAD_ARGS;
+    unsigned count = 3 + (roster || blob_count > 0 ? 2 : sessions), from = HEAD_ARGS;
     struct span own = token(s, claim);
     if (enter)
         present_enter(s, slot, bare, own);
     s->argv[--from] = own;
-    for (unsigned i = 3 + extra; i > 0; i--)
+    for (unsigned i = blob_count; i > 0; i--)
+        s->argv[--from] = blobs[i - 1];
+    for (unsigned i = count; i > 0; i--)
         s->argv[--from] = keys[i - 1];
-    s->argv[--from] = counts[extra];
+    s->argv[--from] = number(s, count + blob_count);
     s->argv[--from] = SPAN("jd_write");
     s->argv[--from] = SPAN("FCALL");
-    redis_command(s->redis, k->owner, (unsigned)s->argc - from, s->argv + from, on_apply, call);
+    redis_write(s->redis, k->owner, (unsigned)s->argc - from, s->argv + from, on_apply, call);
     if (leave)
         present_leave(s, slot, bare, own);
 }

@@ -92,6 +92,29 @@ static inline struct member *group_add(struct group *g, const char *const *extra
     return m;
 }
 
+/* A Sentinel that watches 127.0.0.1:master as "shop" with a quorum of two. */
+static inline struct member *group_add_sentinel(struct group *g, unsigned master)
+{
+    struct member *m = &g->members[g->count];
+    char conf[128];
+    m->port = free_port();
+    snprintf(m->dir, sizeof(m->dir), "%s/%u", g->dir, g->count++);
+    assert_int_equal(mkdir(m->dir, 0700), 0);
+    snprintf(conf, sizeof(conf), "%s/sentinel.conf", m->dir);
+    FILE *f = fopen(conf, "w");
+    assert_non_null(f);
+    fprintf(f,
+            "port %u\nbind 127.0.0.1\ndir %s\nsentinel monitor shop 127.0.0.1 %u 2\n"
+            "sentinel down-after-milliseconds shop 800\nsentinel failover-timeout shop 3000\n",
+            m->port, m->dir, master);
+    fclose(f);
+    m->argv[0] = "redis-server";
+    m->argv[1] = strdup(conf);
+    m->argv[2] = "--sentinel";
+    member_start(m);
+    return m;
+}
+
 static inline void group_free(struct group *g)
 {
     char command[96];

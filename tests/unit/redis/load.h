@@ -187,6 +187,16 @@ static inline void load_on_range(void *ctx, const struct redis_reply *reply)
         fail_msg("%u entries, %u acknowledged, %u asked for", count, w->acked, w->next - 1);
 }
 
+/* Writes again what was refused. */
+static inline void load_forgive(struct load *l)
+{
+    l->refused = 0;
+    for (unsigned i = 0; i < LOAD_USERS; i++) {
+        assert_int_equal(l->writers[i].flight, 0);
+        l->writers[i].next = l->writers[i].acked + 1;
+    }
+}
+
 /* Stops, looks at every mailbox, and frees. */
 static inline void load_end(struct load *l)
 {
