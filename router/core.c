@@ -98,7 +98,6 @@ void core_free(struct core *c)
     timer_clear(&c->timers, &c->floors);
     sweep_free(c);
     idmap_free(&c->syncing);
-    idmap_free(&c->stalled);
     timers_free(&c->timers);
     parting_forget(c, NULL);
     free_pairs(&c->done_lists);

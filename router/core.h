@@ -65,7 +65,6 @@ struct core {
     struct idmap sessions; /* sid → struct session */
     struct idmap pending;  /* token → struct pending (route.h) */
     uint64_t next_token;
-    struct idmap stalled;      /* order of pending stanzas (route.c) + 1 → how many of it wait for a way */
     struct list dirty_users;   /* have a batch to commit at the end of the turn */
     struct list dirty_handled; /* sessions whose handled number moved */
     struct timer evict;

@@ -1,10 +1,7 @@
 /* Every stanza to another JID becomes a ROUTE frame with a token: to this router itself through core.local,
  * to another router or a gateway over the bus. A frame that went over the bus is kept until its DONE; when
  * its slot moves, its node dies or it is answered RETRY, it is decoded and dispatched anew (flag AGAIN). What
- * stays in this process shares its fate and is not kept.
- *
- * Order per stream and recipient: while one stanza of a slot waits for a way (its owner is not linked, or has
- * answered RETRY), those behind it wait as well. */
+ * stays in this process shares its fate and is not kept. */
 #include "router/route.h"
 
 #include <stdio.h>
@@ -21,19 +18,13 @@ struct pending {
     uint64_t token;
     uint64_t sid; /* work to end when it is done; 0 = none */
     uint64_t n;
-    uint16_t slot;       /* NO_SLOT for a fan-out and a gateway */
-    bool retry;          /* sent in vain, or behind one that was: goes with the next route_reroute */
-    bool stalled;        /* counted in core.stalled */
-    uint32_t row;        /* whose order it keeps: its slot, or ROW_FANOUT; ROW_NONE for gateways */
+    uint16_t slot; /* NO_SLOT for a fan-out and a gateway */
+    bool retry;
     char node[64];       /* empty = nobody to send it to yet */
     struct rcbuf *frame; /* encoded; NULL for one to this router itself */
 };
 
-#define NO_SLOT    0xffffu
-#define ROW_FANOUT 0x10000u
-#define ROW_NONE   0x20000u
-
-static void retry_fire(struct timer *t, uint64_t now_ms);
+#define NO_SLOT 0xffffu
 
 static struct stat_counter routed_local =
     STAT_COUNTER("jackdaw_router_routed_total", "Stanzas routed, by distance", "distance=\"shard\"");
@@ -79,42 +70,14 @@ static void send_local(struct core *c, const struct wire_frame *f)
     memcpy(c->local.p + at, &n, sizeof n);
 }
 
-/* The next route_reroute moves it; what comes behind it waits for that. */
-static void stall(struct core *c, struct pending *p)
-{
-    p->retry = true;
-    c->retry.fire = retry_fire;
-    if (!timer_is_set(&c->retry))
-        timer_set(&c->timers, &c->retry, c->now_ms + RETRY_MS);
-    if (p->stalled || p->row == ROW_NONE)
-        return;
-    p->stalled = true;
-    uintptr_t count = (uintptr_t)idmap_get(&c->stalled, p->row + 1);
-    idmap_put(&c->stalled, p->row + 1, (void *)(count + 1));
-}
-
-static void unstall(struct core *c, struct pending *p)
-{
-    if (!p->stalled)
-        return;
-    p->stalled = false;
-    uintptr_t count = (uintptr_t)idmap_get(&c->stalled, p->row + 1);
-    if (count > 1)
-        idmap_put(&c->stalled, p->row + 1, (void *)(count - 1));
-    else
-        idmap_del(&c->stalled, p->row + 1);
-}
-
 /* Gives f a token and sends it to a node (NULL: nobody yet), keeping it until it is done. */
-static void dispatch(struct core *c, const char *node, struct wire_frame *f, uint64_t sid, uint64_t n,
-                     bool gateway)
+static void dispatch(struct core *c, const char *node, struct wire_frame *f, uint64_t sid, uint64_t n)
 {
     struct pending *p = xcalloc(1, sizeof *p);
     p->token = ++c->next_token;
     p->sid = sid;
     p->n = n;
     p->slot = f->slot;
-    p->row = gateway ? ROW_NONE : f->slot != NO_SLOT ? f->slot : ROW_FANOUT;
     f->kind = WIRE_ROUTE;
     f->token = p->token;
     f->epoch = c->epoch;
@@ -123,17 +86,14 @@ static void dispatch(struct core *c, const char *node, struct wire_frame *f, uin
     struct session *s = sid != 0 ? session_find(c, sid) : NULL;
     if (s != NULL)
         session_work_begin(s, n);
-    bool behind = p->row != ROW_NONE && idmap_get(&c->stalled, p->row + 1) != NULL;
-    if (node != NULL && strcmp(node, c->name) == 0 && !behind) {
+    if (node != NULL && strcmp(node, c->name) == 0) {
         stat_add(&routed_local, 1);
         send_local(c, f);
         return;
     }
     p->frame = encode(f);
-    if (behind || node == NULL || !c->out.send_bytes(c->out.ctx, node, rcbuf_span(p->frame))) {
-        p->node[0] = '\0';
-        stall(c, p);
-    }
+    if (node == NULL || !c->out.send_bytes(c->out.ctx, node, rcbuf_span(p->frame)))
+        p->node[0] = '\0'; /* the next epoch finds it a way */
 }
 
 static void fill(struct wire_frame *f, const struct stanza *s, const struct origin *origin)
@@ -162,7 +122,7 @@ static void to_gateway(struct core *c, struct wire_frame *f, struct span domain,
         return;
     }
     stat_add(&routed_gateway, 1);
-    dispatch(c, node, f, f->sid, f->n, true);
+    dispatch(c, node, f, f->sid, f->n);
 }
 
 static void route_frame(struct core *c, struct wire_frame *f)
@@ -178,7 +138,7 @@ static void route_frame(struct core *c, struct wire_frame *f)
     const char *node = to->local_n == 0 ? c->name : core_owner(c, f->slot);
     if (node != NULL && strcmp(node, c->name) != 0)
         stat_add(&routed_router, 1);
-    dispatch(c, node, f, f->sid, f->n, false);
+    dispatch(c, node, f, f->sid, f->n);
 }
 
 void route_stanza(struct core *c, const struct stanza *s, const struct origin *origin)
@@ -256,7 +216,7 @@ static void send_bundles(struct core *c, struct wire_frame *f, struct bundle *bu
         f->slot = NO_SLOT;
         f->targets = buf_span(&bundles[i].targets);
         stat_add(bundles[i].gateway ? &routed_gateway : &routed_router, 1);
-        dispatch(c, bundles[i].node, f, f->sid, f->n, bundles[i].gateway);
+        dispatch(c, bundles[i].node, f, f->sid, f->n);
         buf_free(&bundles[i].targets);
     }
     free(bundles);
@@ -297,11 +257,13 @@ void route_on_done(struct core *c, struct span pairs)
         if (p == NULL)
             continue; /* answered twice after a resend */
         if (result == WIRE_DONE_RETRY) {
-            stall(c, p);
+            p->retry = true;
+            c->retry.fire = retry_fire;
+            if (!timer_is_set(&c->retry))
+                timer_set(&c->timers, &c->retry, c->now_ms + RETRY_MS);
             continue;
         }
         idmap_del(&c->pending, token);
-        unstall(c, p);
         if (p->sid != 0)
             session_work_end(c, p->sid, p->n);
         pending_free(p);
@@ -364,10 +326,8 @@ void route_reroute(struct core *c)
             all[count++] = p;
     /* In the order in which they were first sent: order per stream is a promise. */
     qsort(all, count, sizeof *all, by_token);
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count; i++)
         idmap_del(&c->pending, all[i]->token);
-        unstall(c, all[i]);
-    }
     for (size_t i = 0; i < count; i++)
         move(c, all[i]);
     free(all);
