@@ -426,6 +426,17 @@ class Performance:
     def skips_until(self, who, resource=None, text=None):
         self.skip_until(self.client(who, resource), text)
 
+    def word(self, who, resource=None, other=None, other_resource=None):
+        """A message from the other, and whatever comes before it."""
+        self.counter += 1
+        to = self.client(who, resource)
+        self.client(other, other_resource).send(f"<message to='{to.jid}' id='word-{self.counter}' type='chat'><body>a</body></message>")
+        self.skip_until(to, f"<message id='word-{self.counter}'/>")
+
+    def skips_times(self, who, resource=None, count=None, text=None):
+        for i in range(int(count)):
+            self.skip_until(self.client(who, resource), text.replace("{i}", str(i)))
+
     def skips_until_all(self, who, resource=None, text=None):
         """All of them come, in any order, and others between."""
         client = self.client(who, resource)
@@ -721,6 +732,8 @@ FORMS = [
         (WHO + r"expects(?: within (?P<within>[\d.]+))?: (?P<text>.*)", Performance.expects),
         (WHO + r"expects in any order: ?(?P<text>.*)", Performance.expects_any_order),
         (WHO + r"settles", Performance.settles),
+        (WHO + r"expects a word of (?P<other>[a-z]\w*)(?P<other_resource>/\S+)?", Performance.word),
+        (WHO + r"skips (?P<count>\d+) times until: (?P<text>.*)", Performance.skips_times),
         (WHO + r"skips until: (?P<text>.*)", Performance.skips_until),
         (WHO + r"skips until all: (?P<text>.*)", Performance.skips_until_all),
         (WHO + r"expects nothing(?: after (?P<other>[a-z]\w*)(?P<other_resource>/\S+)?)?", Performance.expects_nothing),

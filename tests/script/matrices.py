@@ -105,12 +105,13 @@ def delivery_dialogue(kind, situation, target, want, far):
     if want == "offline":
         lines.append("wait 1.1")  # what has waited for less than a second is not stamped
     if situation != "no-account" and not getters:
-        lines.append("romeo/later comes online with priority 9")
-        if situation not in ("offline", "connected-only"):
-            for resource in SITUATIONS[situation]:
-                lines.append(f"romeo/later skips until: <presence from='{{re:.*/({'|'.join(SITUATIONS[situation])})}}'/>")
+        seen = ["<presence from='{romeo/later}'/>"]
+        seen += [f"<presence from='{{romeo/{r}}}'/>" for r, priority in SITUATIONS[situation].items() if priority is not None]
         if want == "offline":
-            lines.append(f"romeo/later expects: <message from='{{juliet/balcony}}' to='{to}' id='m'><body>a</body><delay xmlns='urn:xmpp:delay'/></message>")
+            seen.append(f"<message from='{{juliet/balcony}}' to='{to}' id='m'><body>a</body><delay xmlns='urn:xmpp:delay'/></message>")
+        lines.append("romeo/later logs in")
+        lines.append("romeo/later sends: <presence><priority>9</priority></presence>")
+        lines.append("romeo/later skips until all: " + " ".join(seen))
         lines.append("romeo/later expects nothing")
     return lines
 
@@ -259,8 +260,9 @@ def expect(lines, session, seen, verb="expects in any order"):
         lines.append(f"{session} {verb}: " + " ".join(seen))
 
 
-def cell_dialogue(direction, kind, state, far):
-    name = f"M-{direction}-{kind}-{state}" + ("-far" if far else "")
+def cell_dialogue(direction, kind, state, far, states_only=False):
+    """states_only: what others may do besides (push again, say unavailable) does not matter, only where it leads."""
+    name = f"M-{'state-' if states_only else ''}{direction}-{kind}-{state}" + ("-far" if far else "")
     pair = Pair()
     lines = [f"== {name}", f"= Appendix A: {'outbound' if direction == 'out' else 'inbound'} {kind} in state {state}"]
     if far:
@@ -279,8 +281,14 @@ def cell_dialogue(direction, kind, state, far):
         act("juliet" if step[0] == "j" else "romeo", step[2:], "skips until all")
     lines.extend(["juliet/balcony settles", "romeo/garden settles"] if STEPS[state] else [])
     assert pair.state == {"juliet": state, "romeo": MIRROR[state]}, (name, pair.state)
-    act("juliet" if direction == "out" else "romeo", kind, "expects in any order")
-    lines += ["juliet/balcony expects nothing after romeo/garden", "romeo/garden expects nothing after juliet/balcony"]
+    if states_only:
+        pair.say("juliet" if direction == "out" else "romeo", kind)
+        lines.append(f"juliet/balcony sends: <presence to='{{romeo}}' type='{kind}'/>")
+        # To the other and back: the answers of the servers, too, have come when this has.
+        lines += ["romeo/garden expects a word of juliet/balcony", "juliet/balcony expects a word of romeo/garden"] * 2
+    else:
+        act("juliet" if direction == "out" else "romeo", kind, "expects in any order")
+        lines += ["juliet/balcony expects nothing after romeo/garden", "romeo/garden expects nothing after juliet/balcony"]
     # What is stored: the roster, and whether a request is kept.
     for who in ("juliet", "romeo"):
         lines.append(f"{who}/after logs in")
@@ -296,8 +304,9 @@ def cell_dialogue(direction, kind, state, far):
             seen.append(f"<presence from='{{{SESSION[OTHER[who]]}}}'/>")
         if who == "romeo" and STATES[pair.state["romeo"]][0]:
             seen.append("<presence from='{juliet/after}'/>")
-        expect(lines, f"{who}/after", seen)
-        lines.append(f"{who}/after expects nothing")
+        expect(lines, f"{who}/after", seen, "skips until all" if states_only else "expects in any order")
+        if not states_only:
+            lines.append(f"{who}/after expects nothing")
     return lines
 
 
@@ -305,6 +314,8 @@ def subscriptions():
     lines = []
     for direction, kind, state, far in itertools.product(("out", "in"), TYPES, STATES, (False, True)):
         lines += cell_dialogue(direction, kind, state, far)
+    for kind, state in itertools.product(TYPES, STATES):
+        lines += cell_dialogue("out", kind, state, False, states_only=True)
     return lines
 
 

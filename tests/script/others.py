@@ -159,7 +159,7 @@ def explanations():
     out = []
     for line in (HERE / "differences.txt").read_text().splitlines():
         if line and not line.startswith("#"):
-            names, servers, reason = (cell.strip() for cell in line.split(" | "))
+            names, servers, reason = (cell.strip() for cell in line.split(" | ", 2))
             out.append((re.compile(names), servers.split(), reason))
     return out
 
