@@ -38,7 +38,7 @@ struct component {
     struct queue waiting;
     struct place *places;
     unsigned place_count;
-    uint64_t gone_ms; /* the last connection went then; 0 = never had one */
+    uint64_t gone_ms; /* the last connection, here or elsewhere, went then; 0 = there was none */
     bool told;        /* Redis knows that there are connections here */
 };
 
@@ -206,6 +206,7 @@ static void on_places(void *ctx, const struct redis_reply *reply)
     struct buf key = {0};
     if (reply == NULL || reply->kind != REDIS_KIND_LIST)
         return;
+    unsigned before = c->place_count;
     free(c->places);
     c->places = xcalloc(reply->count / 2 + 1, sizeof *c->places);
     c->place_count = 0;
@@ -225,6 +226,8 @@ static void on_places(void *ctx, const struct redis_reply *reply)
         }
     }
     buf_free(&key);
+    if (before > 0 && c->place_count == 0 && list_empty(&c->conns))
+        c->gone_ms = ring_now_ms(s->ring);
     move_elsewhere(c);
 }
 
