@@ -449,6 +449,8 @@ static void restore_marks(struct user *u, struct entry *e, struct span marks)
             mailbox_want(e, sid);
         else if (n > s->out_acked)
             session_assign(s, e, n);
+        else
+            e->acked = true; /* others may still want it */
     }
 }
 
@@ -500,6 +502,8 @@ static void restore_done(void *ctx, enum store_result result, const struct store
             return;
         }
         drop_vanished(u);
+        LIST_EACH (it, &u->entries)
+            mailbox_settle(LIST_ENTRY(it, struct entry, node));
         session_restore_check(u);
     }
     user_unblock(u);

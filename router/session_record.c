@@ -42,6 +42,8 @@ void session_save(struct session *s)
         buf_add_lit(&b, "p ");
         buf_add_span(&b, rcbuf_span(s->presence));
     }
+    /* What the record no longer lists as unacknowledged must not look unfinished to who loads it. */
+    s->user->floor_written_ms = 0;
     store_put(user_batch(s->user), STORE_SESSIONS, span_of(s->resource), buf_span(&b));
     buf_free(&b);
 }
