@@ -343,8 +343,8 @@ static void conn_proxy(struct conn *c, struct span in)
     buf_free(&rest);
 }
 
-/* Slows a client that sends faster than it may. */
-static void charge(struct conn *c, struct bucket *b, int64_t rate, uint64_t cost)
+/* Slows a client that sends faster than it may; says so once. */
+static void charge(struct conn *c, struct bucket *b, int64_t rate, uint64_t cost, const char *option)
 {
     if (!c->c2s->limits.enabled)
         return;
@@ -352,6 +352,10 @@ static void charge(struct conn *c, struct bucket *b, int64_t rate, uint64_t cost
     if (wait_ms == 0)
         return;
     stat_add(&metric_holds[3], 1);
+    if (!c->slowed)
+        log_info("c2s", "read more slowly jid=%s peer=%s: sends more than %s",
+                 c->session.jid != NULL ? c->session.jid : "-", conn_peer(c), option);
+    c->slowed = true;
     session_hold(&c->session, SESSION_HOLD_RATE);
     ring_timer_set(c->c2s->ring, &c->rate, MIN(wait_ms, 60000));
 }
@@ -391,7 +395,7 @@ static void on_received(struct ring_op *op, struct ring_result result)
         if (c->phase == CONN_PROXY) {
             conn_proxy(c, in);
         } else if (c->phase < CONN_FINISHING) {
-            charge(c, &c->bytes, c->c2s->conf->limits_bytes_per_second, in.n);
+            charge(c, &c->bytes, c->c2s->conf->limits_bytes_per_second, in.n, "limits.bytes_per_second");
             conn_bytes(c, in);
         }
         /* After our end the peer's bytes are only looked at for its end. */
@@ -457,6 +461,7 @@ static void on_timer(struct timer *t, uint64_t now_ms)
     } else if (c->leaving) {
         session_fail(&c->session, SESSION_END_LOST, STREAM_E_SYSTEM_SHUTDOWN, NULL, NULL);
     } else if (c->phase == CONN_PROXY || c->shaking) {
+        stat_add(c->shaking ? &metric_handshakes_failed : &metric_proxy_bad, 1);
         log_info("c2s", "closed peer=%s: no %s within c2s.login_timeout_s", conn_peer(c),
                  c->shaking ? "TLS handshake" : "PROXY header");
         conn_close(c);
@@ -571,7 +576,7 @@ static void host_enable(struct session *s, unsigned resume_s)
 static void host_stanza(struct session *s, const struct stanza *stanza, enum stanza_verdict verdict)
 {
     struct conn *c = conn_of(s);
-    charge(c, &c->stanzas, c->c2s->conf->limits_stanzas_per_second, 1);
+    charge(c, &c->stanzas, c->c2s->conf->limits_stanzas_per_second, 1, "limits.stanzas_per_second");
     uplink_stanza(c, stanza, verdict);
 }
 

@@ -59,6 +59,7 @@ struct conn {
     bool leaving;  /* drain: the timer says goodbye */
     bool running;  /* inside session_input */
     bool tls_said; /* close_notify is out */
+    bool slowed;   /* the log has it that it sends too fast */
 };
 
 /* Takes over an accepted socket; tls: it starts with TLS. */
