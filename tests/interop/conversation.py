@@ -44,9 +44,12 @@ class ConversationCluster(Cluster):
 
 
 class Expected:
-    """A message under way: where it may arrive, and where it did."""
+    """A message under way: where it may arrive, and where it did. Order is kept within a lane: what was stored may come
+    behind what went to the full JID of a session that did not take messages then, and what waited for a session that
+    never resumed comes behind both."""
 
-    def __init__(self, sender, n, type_, how, whom):
+    def __init__(self, sender, n, type_, how, whom, lane):
+        self.lane = lane
         self.sender, self.n, self.type, self.how, self.whom = sender, n, type_, how, whom
         self.got = []
 
@@ -106,11 +109,10 @@ class World:
             self.fault(f"{talker.full} got {type_} {id_} {body!r} from {from_}, sent as {e.type} to {e.how} of {whom}")
         if talker.full in e.got or (e.got and e.how != "each"):
             self.fault(f"{talker.full} got {id_} of {e.sender} again; it was at {e.got}")
-        # What was stored may come behind what went to the full JID of a session that did not take messages then.
-        last, last_type = self.last.get((talker, e.sender, e.how == "stored"), (0, ""))
+        last, last_type = self.last.get((talker, e.sender, e.lane), (0, ""))
         if last > e.n:
             self.fault(f"{talker.full} got {type_} {id_} of {e.sender} after {last_type} m{last}")
-        self.last[talker, e.sender, e.how == "stored"] = e.n, type_
+        self.last[talker, e.sender, e.lane] = e.n, type_
         e.got.append(talker.full)
         self.counts[f"{type_} received"] += 1
         if not (e.how == "each" and e.missing()):
@@ -140,10 +142,11 @@ class World:
         s.talker.serial += 1
         id_ = f"m{self.serial}"
         how, whom = ("stored", stored_for) if stored_for is not None else self.model.route(type_, to)
+        lane = "vanished" if stored_for is not None else "stored" if how == "stored" else "at once"
         if how == "error":
             self.errors[id_] = (s.talker, whom)
         else:
-            self.expected[id_] = Expected(s.full, self.serial, type_, how, whom)
+            self.expected[id_] = Expected(s.full, self.serial, type_, how, whom, lane)
             if how == "none":  # it must reach nobody
                 self.arrived.add(id_)
                 del self.expected[id_]
