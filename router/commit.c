@@ -32,7 +32,7 @@ bool commit_wait(struct task *t)
 enum verdict commit_lost(struct task *t)
 {
     if (t->token != 0)
-        route_done(t->core, t->node, t->token, WIRE_DONE_RETRY);
+        route_refuse(t->core, t->node, t->user->slot, t->token);
     t->token = 0;
     t->why = "lost";
     return DROP;

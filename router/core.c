@@ -13,6 +13,7 @@
 #include "router/user.h"
 
 #define EVICT_EVERY_MS  1000
+#define STORE_RETRY_MS  100
 #define FLOORS_EVERY_MS 250 /* mailbox floors are written with the next append, or after this long */
 
 struct pair_list {
@@ -96,6 +97,7 @@ void core_free(struct core *c)
     timer_clear(&c->timers, &c->evict);
     timer_clear(&c->timers, &c->retry);
     timer_clear(&c->timers, &c->floors);
+    timer_clear(&c->timers, &c->store_retry);
     sweep_free(c);
     idmap_free(&c->syncing);
     timers_free(&c->timers);
@@ -159,11 +161,11 @@ static void run_local(struct core *c)
     while (c->local.n > 0) {
         struct buf frames = c->local;
         c->local = (struct buf){0};
-        for (size_t at = 0; at < frames.n;) {
-            uint32_t n;
-            memcpy(&n, frames.p + at, sizeof n);
-            inbox_frame(c, c->name, c->incarnation, span_make(frames.p + at + sizeof n, n));
-            at += sizeof n + n;
+        for (size_t at = 0; at < frames.n; at += sizeof(struct rcbuf *)) {
+            struct rcbuf *frame;
+            memcpy(&frame, frames.p + at, sizeof frame);
+            inbox_frame(c, c->name, c->incarnation, rcbuf_span(frame));
+            rcbuf_unref(frame);
         }
         if (c->local.p == NULL) {
             buf_clear(&frames);
@@ -187,10 +189,11 @@ uint64_t core_turn(struct core *c, uint64_t now_ms)
     /* DONE pairs to this router itself end work and may start more, so go on until it is quiet. */
     do {
         run_local(c);
+        session_save_handled(c);
         user_commit_all(c);
         core_flush_pairs(c, &c->done_lists, WIRE_DONE);
-    } while (c->local.n > 0 || !list_empty(&c->dirty_users));
-    session_flush_handled(c);
+    } while (c->local.n > 0 || !list_empty(&c->dirty_users) || !list_empty(&c->dirty_handled));
+    core_flush_pairs(c, &c->handled_lists, WIRE_HANDLED);
     return timers_next(&c->timers);
 }
 
@@ -235,7 +238,22 @@ void core_lease(struct core *c, bool held, uint64_t now_ms)
      * under way again. Sent by us once more when the lease is back, it would come late and out of order. */
     lose_all(c, true);
     route_forget(c);
-    buf_clear(&c->local);
+}
+
+static void store_retry_fire(struct timer *t, uint64_t now_ms)
+{
+    struct core *c = CONTAINER_OF(t, struct core, store_retry);
+    (void)now_ms;
+    if (c->store_up)
+        core_store_state(c, true, c->now_ms);
+}
+
+void core_store_again(struct core *c)
+{
+    if (!c->store_up || timer_is_set(&c->store_retry))
+        return;
+    c->store_retry.fire = store_retry_fire;
+    timer_set(&c->timers, &c->store_retry, c->now_ms + STORE_RETRY_MS);
 }
 
 void core_store_state(struct core *c, bool up, uint64_t now_ms)

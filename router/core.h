@@ -24,6 +24,8 @@
 #include "router/store/store.h"
 #include "router/sweep.h"
 
+#define CORE_SLOTS 4096 /* MEMBER_SLOTS */
+
 struct user;
 struct session;
 struct task;
@@ -72,6 +74,7 @@ struct core {
     struct list idle_users;  /* candidates for eviction, oldest first */
     struct list floor_users; /* their mailbox floor has moved and is not written yet */
     struct timer floors;
+    struct timer store_retry;
     struct idmap syncing;  /* sid → struct user that is being loaded for a SYNC or OPEN of that session */
     struct map done_lists; /* node → DONE pairs that wait for the end of the turn (route.c) */
     struct map handled_lists; /* node → HANDLED pairs (session.c) */
@@ -80,7 +83,9 @@ struct core {
     struct span bundle_raw;   /* session_bundle_begin */
     struct map bundles;       /* node → targets so far */
     struct sweep sweep;
-    struct buf local; /* frames to this router itself, length-prefixed */
+    struct buf local;                  /* frames to this router itself (struct rcbuf *, owned) */
+    uint64_t stalled[CORE_SLOTS / 64]; /* bit per slot: stanzas to it wait to be sent again (route.c) */
+    struct map refused;                /* node → slots of which it must send something again (route.c) */
 };
 
 /* A core; everything borrowed for its life. */
@@ -104,6 +109,10 @@ void core_node_gone(struct core *c, const char *node, uint64_t incarnation, uint
 
 /* The lease is lost (drop everything owned) or held again. */
 void core_lease(struct core *c, bool held, uint64_t now_ms);
+
+/* A request was answered STORE_AWAY and is kept: it is made again when the store is back, or soon when that
+ * was told before the answer came. */
+void core_store_again(struct core *c);
 
 /* The store answers again or no longer. */
 void core_store_state(struct core *c, bool up, uint64_t now_ms);

@@ -202,7 +202,7 @@ static void delivery_committed(void *ctx, enum store_result result)
 {
     struct delivery *d = ctx;
     if (result == STORE_FENCED) {
-        route_done(d->core, d->node, d->token, WIRE_DONE_RETRY);
+        route_refuse(d->core, d->node, d->user->slot, d->token);
         delivery_free(d);
         return;
     }
@@ -224,7 +224,8 @@ static void delivery_committed(void *ctx, enum store_result result)
 
 static bool takes_now(const struct session *s)
 {
-    return session_has_room(s) && !s->catching_up && s->state != SESSION_UNSYNCED;
+    /* Which numbers a restored session's client has seen is not known before it is back. */
+    return session_has_room(s) && !s->catching_up && s->state != SESSION_UNSYNCED && !s->restored;
 }
 
 static void write_entry(struct task *t, struct entry *e, const struct buf *marks)
@@ -336,7 +337,10 @@ void deliver_reserved(struct session *s, struct entry *e, struct span raw)
 static void redo_done(void *ctx, enum store_result result)
 {
     struct delivery *d = ctx;
-    route_done(d->core, d->node, d->token, result == STORE_FENCED ? WIRE_DONE_RETRY : WIRE_DONE_TAKEN);
+    if (result == STORE_FENCED)
+        route_refuse(d->core, d->node, d->user->slot, d->token);
+    else
+        route_done(d->core, d->node, d->token, WIRE_DONE_TAKEN);
     delivery_free(d);
 }
 

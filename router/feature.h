@@ -81,8 +81,8 @@ void feature_event(enum event event, struct user *u, struct session *s);
 size_t feature_session_bytes(void);
 size_t feature_session_offset(const struct feature *f);
 
-/* Prints a line for each specification of an enabled feature, "XEP-0199 2.0.1 ping", "RFC-6121 4 presence", to stdout:
- * jackdaw-router --specs. README's table and the DOAP file are made from it. */
+/* Prints a line for each specification of an enabled feature, "XEP-0199 2.0.1 ping", "RFC-6121 4 presence",
+ * to stdout: jackdaw-router --specs. README's table and the DOAP file are made from it. */
 void feature_print_specs(void);
 
 /* Prints the pipeline (phase, feature, hook) to stdout: jackdaw-router --show-pipeline. */

@@ -57,7 +57,7 @@ static void answer_not_mine(struct core *c, const struct wire_frame *f, const ch
 {
     stat_add(&not_mine, 1);
     if (f->kind == WIRE_ROUTE) {
-        route_done(c, node, f->token, WIRE_DONE_RETRY);
+        route_refuse(c, node, f->slot, f->token);
         return;
     }
     struct wire_frame answer = {.kind = WIRE_NOT_MINE,
@@ -261,8 +261,8 @@ static void enable_done(void *ctx, enum store_result result)
     free(op);
 }
 
-/* Numbers that are given and wait for a commit belong before <enabled/>. A second ENABLE means that the answer
- * to the first was lost on its way: what was said since is not counted. */
+/* Numbers that are given and wait for a commit belong before <enabled/>. A second ENABLE means that the
+ * answer to the first was lost on its way: what was said since is not counted. */
 static void enable_now(void *ctx, enum store_result result)
 {
     struct session_op *op = ctx;
@@ -431,6 +431,10 @@ static void on_route(struct core *c, const struct wire_frame *f, struct span fra
     }
     if (f->stanza.to.local_n == 0) {
         receive(c, NULL, f, jid_domain(&f->stanza.to), from, f->token);
+        return;
+    }
+    if (c->replaying == NULL && route_must_refuse(c, from.node, f)) {
+        route_refuse(c, from.node, f->slot, f->token);
         return;
     }
     struct user *u = user_get(c, jid_bare(&f->stanza.to));

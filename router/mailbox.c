@@ -273,8 +273,9 @@ static void read_more(struct session *s)
 
 void deliver_catch_up(struct session *s)
 {
-    if (s->state == SESSION_CLOSED || s->state == SESSION_UNSYNCED || list_empty(&s->user->entries)) {
-        s->catching_up = false;
+    if (s->state == SESSION_CLOSED || s->state == SESSION_UNSYNCED || s->restored ||
+        list_empty(&s->user->entries)) {
+        s->catching_up = false; /* a restored session comes back here when its client does */
         return;
     }
     s->catching_up = true;
@@ -383,6 +384,8 @@ static void read_done(void *ctx, enum store_result result, const struct store_en
                 s->catching_up = false;
             else if (session_has_room(s))
                 read_more(s);
+        } else {
+            core_store_again(u->core);
         }
     }
     free(r);
@@ -445,12 +448,14 @@ static void restore_marks(struct user *u, struct entry *e, struct span marks)
         struct session *s = session_find(u->core, sid);
         if (s == NULL || s->user != u || has_assigned(s, e))
             continue;
-        if (n == 0)
+        if (store_id_cmp(e->id, s->known) <= 0) {
+            if (s->was_behind && store_id_cmp(e->id, s->cursor) > 0)
+                mailbox_want(e, sid);
+        } else if (n == 0) {
             mailbox_want(e, sid);
-        else if (n > s->out_acked)
+        } else if (n > s->out_acked) {
             session_assign(s, e, n);
-        else
-            e->acked = true; /* others may still want it */
+        }
     }
 }
 
@@ -491,6 +496,7 @@ static void restore_done(void *ctx, enum store_result result, const struct store
     if (u->state != USER_GONE && result == STORE_AWAY) {
         log_info("mailbox", "waiting for Redis to read a mailbox jid=%s", u->bare);
         u->restore_wanted = true;
+        core_store_again(u->core);
         return;
     }
     if (u->state != USER_GONE && result == STORE_OK) {

@@ -1,7 +1,11 @@
 /* Every stanza to another JID becomes a ROUTE frame with a token: to this router itself through core.local,
- * to another router or a gateway over the bus. A frame that went over the bus is kept until its DONE; when
- * its slot moves, its node dies or it is answered RETRY, it is decoded and dispatched anew (flag AGAIN). What
- * stays in this process shares its fate and is not kept. */
+ * to another router or a gateway over the bus. A frame is kept until its DONE; when its slot moves, its node
+ * dies or it is answered RETRY, it is decoded and dispatched anew (flag AGAIN).
+ *
+ * Order: receivers recognise what they have taken by its number being no higher than the last one taken, so
+ * nothing may overtake. Once one frame to a slot was answered RETRY, the slot is stalled: what else is for it
+ * waits, and then everything goes again in the order of its tokens. The receiver does its part: having said
+ * RETRY it takes nothing more of that node for that slot until it sees the first one AGAIN. */
 #include "router/route.h"
 
 #include <stdio.h>
@@ -21,7 +25,7 @@ struct pending {
     uint16_t slot; /* NO_SLOT for a fan-out and a gateway */
     bool retry;
     char node[64];       /* empty = nobody to send it to yet */
-    struct rcbuf *frame; /* encoded; NULL for one to this router itself */
+    struct rcbuf *frame; /* encoded */
 };
 
 #define NO_SLOT 0xffffu
@@ -60,14 +64,16 @@ static struct rcbuf *encode(const struct wire_frame *f)
     return r;
 }
 
-static void send_local(struct core *c, const struct wire_frame *f)
+static bool is_marked(const uint64_t *slots, uint16_t slot)
 {
-    uint32_t n = 0;
-    size_t at = c->local.n;
-    buf_add(&c->local, &n, sizeof n);
-    wire_add(&c->local, f);
-    n = (uint32_t)(c->local.n - at - sizeof n);
-    memcpy(c->local.p + at, &n, sizeof n);
+    return slot < CORE_SLOTS && (slots[slot / 64] >> slot % 64 & 1) != 0;
+}
+
+static void mark(uint64_t *slots, uint16_t slot, bool on)
+{
+    uint64_t bit = UINT64_C(1) << slot % 64;
+    if (slot < CORE_SLOTS)
+        slots[slot / 64] = on ? slots[slot / 64] | bit : slots[slot / 64] & ~bit;
 }
 
 /* Gives f a token and sends it to a node (NULL: nobody yet), keeping it until it is done. */
@@ -79,6 +85,7 @@ static void dispatch(struct core *c, const char *node, struct wire_frame *f, uin
     p->n = n;
     p->slot = f->slot;
     f->kind = WIRE_ROUTE;
+    f->flags |= WIRE_ORDERED;
     f->token = p->token;
     f->epoch = c->epoch;
     snprintf(p->node, sizeof p->node, "%s", node != NULL ? node : "");
@@ -86,12 +93,17 @@ static void dispatch(struct core *c, const char *node, struct wire_frame *f, uin
     struct session *s = sid != 0 ? session_find(c, sid) : NULL;
     if (s != NULL)
         session_work_begin(s, n);
-    if (node != NULL && strcmp(node, c->name) == 0) {
-        stat_add(&routed_local, 1);
-        send_local(c, f);
+    p->frame = encode(f);
+    if (is_marked(c->stalled, p->slot)) {
+        p->node[0] = '\0'; /* behind what is to be sent again */
         return;
     }
-    p->frame = encode(f);
+    if (node != NULL && strcmp(node, c->name) == 0) {
+        struct rcbuf *frame = rcbuf_ref(p->frame);
+        stat_add(&routed_local, 1);
+        buf_add(&c->local, &frame, sizeof frame);
+        return;
+    }
     if (node == NULL || !c->out.send_bytes(c->out.ctx, node, rcbuf_span(p->frame)))
         p->node[0] = '\0'; /* the next epoch finds it a way */
 }
@@ -243,6 +255,37 @@ void route_done(struct core *c, const char *node, uint64_t token, enum wire_done
         core_pair(&c->done_lists, node, token, result);
 }
 
+/* What a node has been told to send again, per slot. */
+struct refused {
+    char node[64];
+    uint64_t slots[CORE_SLOTS / 64];
+};
+
+void route_refuse(struct core *c, const char *node, uint16_t slot, uint64_t token)
+{
+    if (token == 0)
+        return;
+    struct refused *r = map_get(&c->refused, span_of(node));
+    if (r == NULL) {
+        r = xcalloc(1, sizeof *r);
+        snprintf(r->node, sizeof r->node, "%s", node);
+        map_put(&c->refused, span_of(r->node), r);
+    }
+    mark(r->slots, slot, true);
+    route_done(c, node, token, WIRE_DONE_RETRY);
+}
+
+bool route_must_refuse(struct core *c, const char *node, const struct wire_frame *f)
+{
+    struct refused *r = c->refused.count > 0 ? map_get(&c->refused, span_of(node)) : NULL;
+    if (r == NULL || (f->flags & WIRE_ORDERED) == 0 || !is_marked(r->slots, f->slot))
+        return false;
+    if ((f->flags & WIRE_AGAIN) == 0)
+        return true;
+    mark(r->slots, f->slot, false);
+    return false;
+}
+
 static void retry_fire(struct timer *t, uint64_t now_ms)
 {
     (void)now_ms;
@@ -258,6 +301,7 @@ void route_on_done(struct core *c, struct span pairs)
             continue; /* answered twice after a resend */
         if (result == WIRE_DONE_RETRY) {
             p->retry = true;
+            mark(c->stalled, p->slot, true);
             c->retry.fire = retry_fire;
             if (!timer_is_set(&c->retry))
                 timer_set(&c->timers, &c->retry, c->now_ms + RETRY_MS);
@@ -274,7 +318,7 @@ void route_on_done(struct core *c, struct span pairs)
 
 static bool must_move(struct core *c, const struct pending *p)
 {
-    if (p->retry || p->node[0] == '\0')
+    if (p->retry || p->node[0] == '\0' || is_marked(c->stalled, p->slot))
         return true;
     if (strcmp(p->node, c->name) == 0)
         return false; /* in this process: it answers */
@@ -288,10 +332,7 @@ static bool must_move(struct core *c, const struct pending *p)
 static void move(struct core *c, struct pending *p)
 {
     struct wire_frame f;
-    if (p->frame == NULL || !wire_decode(rcbuf_span(p->frame), &f)) {
-        pending_free(p);
-        return;
-    }
+    CHECK(wire_decode(rcbuf_span(p->frame), &f));
     stat_add(&routed_again, 1);
     f.flags |= WIRE_AGAIN;
     if (f.targets.p != NULL) {
@@ -324,6 +365,7 @@ void route_reroute(struct core *c)
     while ((p = idmap_next(&c->pending, &at)) != NULL)
         if (must_move(c, p))
             all[count++] = p;
+    memset(c->stalled, 0, sizeof c->stalled);
     /* In the order in which they were first sent: order per stream is a promise. */
     qsort(all, count, sizeof *all, by_token);
     for (size_t i = 0; i < count; i++)
@@ -338,8 +380,9 @@ void route_node_gone(struct core *c, const char *node)
     size_t at = 0;
     struct pending *p;
     while ((p = idmap_next(&c->pending, &at)) != NULL)
-        if (p->frame != NULL && strcmp(p->node, node) == 0)
+        if (strcmp(p->node, node) == 0)
             p->retry = true;
+    free(map_del(&c->refused, span_of(node)));
     route_reroute(c);
 }
 
@@ -350,4 +393,16 @@ void route_forget(struct core *c)
     while ((p = idmap_next(&c->pending, &at)) != NULL)
         pending_free(p);
     idmap_free(&c->pending);
+    struct refused *r;
+    at = 0;
+    while ((r = map_next(&c->refused, &at)) != NULL)
+        free(r);
+    map_free(&c->refused);
+    memset(c->stalled, 0, sizeof c->stalled);
+    for (at = 0; at < c->local.n; at += sizeof(struct rcbuf *)) {
+        struct rcbuf *frame;
+        memcpy(&frame, c->local.p + at, sizeof frame);
+        rcbuf_unref(frame);
+    }
+    buf_clear(&c->local);
 }

@@ -33,6 +33,11 @@ void route_fanout(struct core *c, const struct stanza *s, const struct span *tar
 /* Confirms a ROUTE that came from a node, at the end of the turn. */
 void route_done(struct core *c, const char *node, uint64_t token, enum wire_done result);
 
+/* The same with RETRY for a stanza of a slot: nothing more is taken from that node for the slot until it
+ * sends the stanza again (order). route_must_refuse: such a frame has come and must be refused as well. */
+void route_refuse(struct core *c, const char *node, uint16_t slot, uint64_t token);
+bool route_must_refuse(struct core *c, const char *node, const struct wire_frame *f);
+
 /* DONE pairs have come. */
 void route_on_done(struct core *c, struct span pairs);
 

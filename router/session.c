@@ -170,6 +170,12 @@ struct session *session_open(struct user *u, uint64_t sid, struct span resource,
     return s;
 }
 
+/* The field of a session in the user's meta hash. */
+static struct span handled_field(uint64_t sid, char text[24])
+{
+    return span_make(text, (size_t)snprintf(text, 24, "h:%016llx", (unsigned long long)sid));
+}
+
 void session_close(struct session *s)
 {
     struct user *u = s->user;
@@ -182,6 +188,10 @@ void session_close(struct session *s)
     list_del(&s->of_user); /* rules that look for other sessions must not find it */
     feature_event(EV_SESSION_CLOSED, u, s);
     store_drop(user_batch(u), STORE_SESSIONS, span_of(s->resource));
+    if (s->in_saved > 0) {
+        char field[24];
+        store_drop(user_batch(u), STORE_META, handled_field(s->sid, field));
+    }
     if (list_empty(&u->sessions))
         store_present(user_batch(u), u->slot, false);
     for (uint32_t i = 0; i < s->unacked_count; i++) {
@@ -197,6 +207,11 @@ void session_close(struct session *s)
 
 void session_forget(struct session *s)
 {
+    if (s->state == SESSION_LIVE) {
+        /* It may be that nothing else ever tells its connection manager: ask it for a new SYNC. */
+        struct wire_frame f = {.kind = WIRE_NOT_MINE, .num = WIRE_STANZA, .n = UINT64_MAX};
+        session_frame(s, &f);
+    }
     session_free(s);
 }
 
@@ -472,15 +487,59 @@ void session_work_end(struct core *c, uint64_t sid, uint64_t n)
         list_add(&c->dirty_handled, &s->dirty);
 }
 
-void session_flush_handled(struct core *c)
+struct saving {
+    struct core *core;
+    uint64_t sid;
+    uint64_t n;
+};
+
+static void handled_saved(void *ctx, enum store_result result)
+{
+    struct saving *x = ctx;
+    struct session *s = session_find(x->core, x->sid);
+    if (s != NULL && result != STORE_FENCED) {
+        s->in_saved = MAX(s->in_saved, x->n);
+        if (s->state == SESSION_LIVE)
+            core_pair(&x->core->handled_lists, s->node, s->sid, s->in_saved);
+    }
+    free(x);
+}
+
+void session_save_handled(struct core *c)
 {
     struct list *it;
     while ((it = list_pop(&c->dirty_handled)) != NULL) {
         struct session *s = LIST_ENTRY(it, struct session, dirty);
-        if (s->state == SESSION_LIVE)
+        char field[24], number[24];
+        if (s->sm && s->resume_s > 0 && s->in_handled > s->in_saved &&
+            c->conf->delivery_durability != CONF_DURABILITY_MEMORY) {
+            int n = snprintf(number, sizeof number, "%llu", (unsigned long long)s->in_handled);
+            store_put(user_batch(s->user), STORE_META, handled_field(s->sid, field),
+                      span_make(number, (size_t)n));
+            struct saving *x = xcalloc(1, sizeof *x);
+            *x = (struct saving){c, s->sid, s->in_handled};
+            user_after_commit(s->user, handled_saved, x);
+        } else if (s->state == SESSION_LIVE) {
             core_pair(&c->handled_lists, s->node, s->sid, s->in_handled);
+        }
     }
-    core_flush_pairs(c, &c->handled_lists, WIRE_HANDLED);
+}
+
+void session_restore_handled(struct user *u, const struct store_field *meta, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct span name = meta[i].name;
+        uint64_t n;
+        if (name.n != 18 || memcmp(name.p, "h:", 2) != 0)
+            continue;
+        char text[24];
+        snprintf(text, sizeof text, "%.*s", SPAN_FMT(name));
+        struct session *s = session_find(u->core, strtoull(text + 2, NULL, 16));
+        if (s == NULL || s->user != u)
+            store_drop(user_batch(u), STORE_META, name);
+        else if (span_to_u64(meta[i].value, UINT64_MAX, &n) && n > s->in_handled)
+            s->in_handled = s->in_taken = s->in_saved = n;
+    }
 }
 
 void session_assign(struct session *s, struct entry *entry, uint64_t n)

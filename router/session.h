@@ -44,6 +44,7 @@ struct session {
     struct map directed;    /* bare or full JIDs (char *, owned) that got directed presence */
     uint64_t in_taken;      /* highest inbound number seen */
     uint64_t in_handled;    /* everything up to it is safe */
+    uint64_t in_saved;      /* in_handled as the store has it: what the client may be told */
     uint32_t *in_open;      /* ring: open work of numbers in_handled+1 …; allocated while some is open */
     uint32_t in_cap;
     uint64_t out_sent;  /* highest outbound number given */
@@ -55,6 +56,8 @@ struct session {
     uint32_t resume_s;                /* granted; 0 = none */
     bool restored;          /* from its record: what it had not acknowledged is in the mailbox only */
     struct store_id cursor; /* mailbox entries up to it need not be read for this session */
+    struct store_id known;  /* restored: of entries up to it the record tells all, marks only of later ones */
+    bool was_behind;        /* restored: of those, the ones behind `cursor` were still to be sent */
     struct timer timeout;   /* detached: ends the session */
     void *slots;            /* features' per-session data, zeroed */
 };
@@ -135,8 +138,13 @@ void session_unassign_entry(struct session *s, struct entry *entry);
 /* True when a message may be sent now; else it stays in the mailbox until deliver_catch_up. */
 bool session_has_room(const struct session *s);
 
-/* Sends the HANDLED lists (end of turn). */
-void session_flush_handled(struct core *c);
+/* Writes how far sessions are handled that have moved; their connection managers are told by HANDLED when it
+ * is committed. (A client that resumes after router and connection manager died together must not hear a
+ * lower h than before: it would count on from there, and every number after that would be wrong.) */
+void session_save_handled(struct core *c);
+
+/* Takes numbers that were written so back in; drops those of sessions that are gone. */
+void session_restore_handled(struct user *u, const struct store_field *meta, size_t count);
 
 /* FLOW. */
 void session_set_held(struct session *s, bool held);

@@ -8,7 +8,8 @@
 #define SYNC_TIMEOUT_MS 10000
 
 /* The record: one line of numbers, then lines `u N ID` (unacknowledged entries), `d JID` (directed presence),
- * and the presence at the end. */
+ * `k KNOWN CURSOR BEHIND` and the presence at the end. The marks of mailbox entries up to KNOWN are void:
+ * outbound numbers may have been given anew since they were written. */
 
 enum { FLAG_SM = 1, FLAG_AVAILABLE = 2, FLAG_INTERESTED = 4, FLAG_CARBONS = 8, FLAG_DETACHED = 16 };
 
@@ -34,6 +35,10 @@ void session_save(struct session *s)
             buf_addf(&b, "u %llu %llu %llu\n", (unsigned long long)x->n, (unsigned long long)x->entry->id.ms,
                      (unsigned long long)x->entry->id.seq);
     }
+    bool behind = s->catching_up || s->restored;
+    buf_addf(&b, "k %llu %llu %llu %llu %d\n", (unsigned long long)s->user->last_id.ms,
+             (unsigned long long)s->user->last_id.seq, (unsigned long long)s->cursor.ms,
+             (unsigned long long)s->cursor.seq, behind);
     size_t at = 0;
     char *jid;
     while ((jid = map_next(&s->directed, &at)) != NULL)
@@ -111,6 +116,18 @@ static void restore_line(struct session *s, struct span line)
         id.seq = next_number(&line, &bad);
         if (!bad)
             deliver_restore_assignment(s, n, id);
+    } else if (span_is(kind, "k")) {
+        struct store_id known, cursor;
+        known.ms = next_number(&line, &bad);
+        known.seq = next_number(&line, &bad);
+        cursor.ms = next_number(&line, &bad);
+        cursor.seq = next_number(&line, &bad);
+        bool behind = next_number(&line, &bad) != 0;
+        if (!bad) {
+            s->known = known;
+            s->cursor = cursor;
+            s->was_behind = behind;
+        }
     } else if (span_is(kind, "d") && line.n > 0 && map_get(&s->directed, line) == NULL) {
         char *jid = span_dup(line);
         map_put(&s->directed, span_of(jid), jid);

@@ -38,7 +38,8 @@ void session_enabled(struct session *s, bool stored)
     if (!stored)
         s->resume_s = 0;
     snprintf(id, sizeof id, "%016llx", (unsigned long long)s->sid);
-    struct wire_frame f = {.kind = WIRE_ENABLED, .name = span_of(id), .num = s->resume_s, .n = s->sm_out_base};
+    struct wire_frame f = {
+        .kind = WIRE_ENABLED, .name = span_of(id), .num = s->resume_s, .n = s->sm_out_base};
     session_frame(s, &f);
 }
 
@@ -207,6 +208,10 @@ void session_resume(struct user *u, uint64_t fresh_sid, struct span sm_id, uint3
     bool restored = s->restored;
     s->restored = false;
     resend_unacked(s);
+    if (restored) {
+        s->cursor = u->floor;
+        deliver_catch_up(s);
+    }
     session_save(s);
     feature_event(restored ? EV_SESSION_SYNCED : EV_SESSION_RESUMED, u, s);
 }

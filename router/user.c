@@ -125,6 +125,7 @@ static void claim_done(void *ctx, enum store_result result, const struct store_u
     struct core *c = u->core;
     if (result == STORE_AWAY && u->state != USER_GONE && may_own(c, u->slot)) {
         u->claim_wanted = true; /* user_store_back asks again */
+        core_store_again(c);
         return;
     }
     if (result != STORE_OK || u->state == USER_GONE) {
@@ -143,6 +144,7 @@ static void claim_done(void *ctx, enum store_result result, const struct store_u
     session_timed_out_load(u, meta_field(loaded, "timed_out"));
     contacts_load(u, loaded->hash[STORE_ROSTER], loaded->hash_count[STORE_ROSTER]);
     session_restore(u, loaded->hash[STORE_SESSIONS], loaded->hash_count[STORE_SESSIONS]);
+    session_restore_handled(u, loaded->hash[STORE_META], loaded->hash_count[STORE_META]);
     if (!list_empty(&u->sessions)) {
         store_present(user_batch(u), u->slot, true); /* under our claim from now on */
     } else if (u->looked_after) {
@@ -301,8 +303,10 @@ static void commit_done(void *ctx, enum store_result result)
     struct commit *commit = ctx;
     struct user *u = commit->user;
     commit->sent = false;
-    if (result == STORE_AWAY && u->state != USER_GONE)
-        return;              /* kept; user_store_back sends it again */
+    if (result == STORE_AWAY && u->state != USER_GONE) {
+        core_store_again(u->core);
+        return; /* kept; user_store_back sends it again */
+    }
     list_del(&commit->node); /* user_lose frees what stands there */
     if (result == STORE_FENCED && u->state != USER_GONE) {
         log_warn("user", "write refused: another router has claimed the user jid=%s", u->bare);
