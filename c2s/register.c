@@ -33,6 +33,7 @@ static void register_set(struct session *s, struct span raw, struct span id)
     }
     if (!jid_prepare_local(user->text, &bare, &why)) {
         bind_write_error(s, id, STANZA_E_JID_MALFORMED, why);
+        buf_free(&bare);
         return;
     }
     buf_add_char(&bare, '@');

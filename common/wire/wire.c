@@ -249,7 +249,7 @@ static struct span take_optional(struct cursor *c, uint32_t n)
 
 static bool take_stanza_index(struct span in, struct stanza *s)
 {
-    struct cursor c = {in, false};
+    struct cursor c = {in, s->raw.p == NULL}; /* an index of nothing */
     uint8_t kind = take_u8(&c), type = take_u8(&c);
     s->kind = kind;
     s->type = type;
