@@ -76,7 +76,7 @@ class World:
         self.counts = collections.Counter()
         self.expected = {}  # id -> Expected
         self.errors = {}  # id -> (talker, condition)
-        self.arrived = set()
+        self.arrived = {}  # id -> where and when, of what needs not be expected any more
         self.last = {}  # (receiving talker, sending session) -> number of the last message
         self.serial = 0
         self.notes = collections.deque(maxlen=NOTES)
@@ -101,8 +101,8 @@ class World:
             return
         e = self.expected.get(id_)
         if e is None:
-            twice = "a second time " if id_ in self.arrived else ""
-            self.fault(f"{talker.full} got {twice}{type_} {id_} {condition or ''} from {from_}")
+            before = f"; it was at {self.arrived[id_]}" if id_ in self.arrived else ""
+            self.fault(f"{talker.full} got {type_} {id_} {condition or ''} from {from_}{before}")
             return
         if from_ != e.sender or type_ != e.type or body != f"body of {id_}" or not e.may_reach(talker):
             whom = e.whom.jid if e.how == "stored" else [s.full for s in e.whom or []]
@@ -117,7 +117,7 @@ class World:
         self.counts[f"{type_} received"] += 1
         if not (e.how == "each" and e.missing()):
             del self.expected[id_]
-            self.arrived.add(id_)
+            self.arrived[id_] = f"{talker.full} ({talker.library}, c2s-{talker.c2s}) at {time.time() % 60:.3f}"
 
     def on_presence(self, talker, from_, type_, presence, condition):
         s, bare = talker.session, from_.partition("/")[0]
@@ -148,7 +148,7 @@ class World:
         else:
             self.expected[id_] = Expected(s.full, self.serial, type_, how, whom, lane)
             if how == "none":  # it must reach nobody
-                self.arrived.add(id_)
+                self.arrived[id_] = "nobody's place"
                 del self.expected[id_]
         self.counts[f"{type_} sent"] += 1
         s.talker.send_message(to, type_, id_, f"body of {id_}")
@@ -245,6 +245,7 @@ class Stirring:
         if self.rng.random() < 0.5:
             s.talker.send_presence("unavailable")
         self.forget(s)
+        self.world.note("close", s.full, s.talker.library)
         await s.talker.stop()
         self.world.counts["logouts"] += 1
 
