@@ -138,7 +138,8 @@ static bool is_whole(const struct cluster *c)
 static void up_set(struct cluster *c, bool up)
 {
     c->up = up;
-    if (up)
+    /* Who failed just now will be told after this: another "up" has to follow. */
+    if (up && now_of(c) - c->failed_ms >= UP_AGAIN_MS)
         c->failed_ms = 0;
     c->handler->state(c->ctx, up);
 }
@@ -348,6 +349,14 @@ static struct op *op_new(struct cluster *c, unsigned slot, unsigned argc, const 
     return op;
 }
 
+/* A command that was in no slot's queue. */
+static void fail_at_once(struct cluster *c, redis_fn *fn, void *ctx)
+{
+    c->failed_ms = now_of(c);
+    wake(c);
+    c->handler->failed(c->ctx, fn, ctx, -1);
+}
+
 static void op_fail(struct op *op)
 {
     struct cluster *c = op->c;
@@ -417,8 +426,7 @@ static void on_node_lost(void *ctx, redis_fn *fn, void *fn_ctx)
 {
     struct node *n = ctx;
     if (fn != on_op) {
-        n->c->failed_ms = now_of(n->c);
-        n->c->handler->failed(n->c->ctx, fn, fn_ctx, -1);
+        fail_at_once(n->c, fn, fn_ctx);
         return;
     }
     struct op *op = fn_ctx;
@@ -666,7 +674,7 @@ void cluster_node_command(struct cluster *c, unsigned node, unsigned argc, const
     if (node_serves(n))
         redis_conn_command(n->conn, false, argc, argv, fn, ctx);
     else
-        c->handler->failed(c->ctx, fn, ctx, -1);
+        fail_at_once(c, fn, ctx);
 }
 
 unsigned cluster_node_next(const struct cluster *c, unsigned after)
@@ -688,14 +696,14 @@ static void keyless(struct cluster *c, unsigned argc, const struct span *argv, r
             return;
         }
     }
-    c->handler->failed(c->ctx, fn, ctx, -1);
+    fail_at_once(c, fn, ctx);
 }
 
 void cluster_command(struct cluster *c, struct span key, bool kept, unsigned argc, const struct span *argv,
                      redis_fn *fn, void *ctx)
 {
     if (!c->up) {
-        c->handler->failed(c->ctx, fn, ctx, -1);
+        fail_at_once(c, fn, ctx);
         return;
     }
     if (key.n == 0) {

@@ -99,7 +99,7 @@ class Plan:
         self.redis_socket = f"{self.socket_dir}/redis.sock"
         self.write_configuration()
         self.make_certificates()
-        self.specs = [self.redis_spec()] + self.role_specs()
+        self.specs = ([self.redis_spec()] if self.own_redis else []) + self.role_specs()
         self.check_ports()
 
     def link_binaries(self):
@@ -112,8 +112,6 @@ class Plan:
             link = self.bin / name
             link.unlink(missing_ok=True)
             link.symlink_to(source / name)
-        if not shutil.which("redis-server"):
-            raise Refused("redis-server is not installed; run deploy/packages run")
 
     def short_run_directory(self):
         """A socket's path may have 107 bytes: a long DIR is reached by a link in /tmp."""
@@ -160,6 +158,7 @@ class Plan:
             self.ports[key] = [move_port(a, args.port_offset) for a in values[key]]
             base.append(f"{key}={','.join(self.ports[key])}")
         self.domains = values["cluster.domains"]
+        self.own_redis = values["redis.url"] == f"unix://{self.redis_socket}"  # else --set names another one
         self.tls = pathlib.Path(values["tls.directory"])
         self.stats_host = values["stats.listen"].rpartition(":")[0]
         text = self.print_config(args.config, base)
@@ -184,6 +183,8 @@ class Plan:
     # Processes
 
     def redis_spec(self):
+        if not shutil.which("redis-server"):
+            raise Refused("redis-server is not installed; run deploy/packages run")
         # Small streams and hashes stay small (FACTS.md, section 5); the append-only file is what makes them last.
         options = {
             "port": "0",
