@@ -38,6 +38,7 @@
     METRIC(AUTH_IN_DIALBACK, "authentications_total", "Streams proven", "direction=\"in\",by=\"dialback\"") \
     METRIC(AUTH_IN_CERT, "authentications_total", "Streams proven",                                         \
            "direction=\"in\",by=\"dialback-with-certificate\"")                                             \
+    METRIC(DANE, "dane_total", "Certificates verified by TLSA records", NULL)                               \
     METRIC(AUTH_COMPONENT, "authentications_total", "Streams proven",                                       \
            "direction=\"component\",by=\"secret\"")                                                         \
     METRIC(REFUSED_TOO_MANY, "refused_total", "Refused, by reason", "reason=\"too-many-connections\"")      \
@@ -45,6 +46,7 @@
     METRIC(REFUSED_CERT_NAME, "refused_total", "Refused, by reason", "reason=\"certificate-name\"")         \
     METRIC(REFUSED_CERT_CHAIN, "refused_total", "Refused, by reason", "reason=\"certificate-chain\"")       \
     METRIC(REFUSED_NO_CERT, "refused_total", "Refused, by reason", "reason=\"no-certificate\"")             \
+    METRIC(REFUSED_DANE, "refused_total", "Refused, by reason", "reason=\"dane\"")                          \
     METRIC(REFUSED_NO_TLS, "refused_total", "Refused, by reason", "reason=\"no-tls\"")                      \
     METRIC(REFUSED_HEADER, "refused_total", "Refused, by reason", "reason=\"other-domain-in-header\"")      \
     METRIC(REFUSED_HOST, "refused_total", "Refused, by reason", "reason=\"host-unknown\"")                  \

@@ -52,6 +52,7 @@ struct out {
     bool certified; /* the peer's certificate is good for the remote domain */
     bool offers_tls, offers_external, offers_dialback, offers_bidi, offers_sm;
     bool bidi;
+    bool dane;          /* TLSA records say what its certificate must be */
     const char *reason; /* static, of the last failure */
 };
 
@@ -229,14 +230,28 @@ static void send_header(struct out *o)
     leg_step(l);
 }
 
+/* Gives the session the TLSA records of the target; how many are of use. */
+static unsigned add_tlsa(struct tls *t, const struct target *target)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < target->tlsa_count; i++) {
+        const struct tlsa *r = &target->tlsa[i];
+        n += tls_add_tlsa(t, target->host, r->usage, r->selector, r->matching, span_make(r->data, r->n));
+    }
+    return n;
+}
+
 static void start_tls(struct out *o)
 {
     struct s2s *s = o->leg.s2s;
     struct buf name = {0}, own = {0};
     jid_domain_to_ascii(span_of(o->remote->domain), &name);
     jid_domain_to_ascii(span_of(o->first->domain), &own);
-    conn_tls_connect(&o->leg.conn, s->tls, name.n > 0 ? buf_cstr(&name) : NULL,
-                     own.n > 0 ? buf_cstr(&own) : NULL);
+    struct tls *t = tls_connect(s->tls, name.n > 0 ? buf_cstr(&name) : NULL);
+    if (own.n > 0)
+        tls_prefer_domain(t, buf_cstr(&own));
+    o->dane = add_tlsa(t, &o->targets[o->target - 1]) > 0;
+    conn_tls_connect(&o->leg.conn, t);
     buf_free(&name);
     buf_free(&own);
     o->state = OUT_TLS;
@@ -259,15 +274,18 @@ static void on_secured(struct leg *l)
     enum names_verdict verdict = names_check(l->conn.tls, span_of(o->remote->domain), &why);
     o->certified = verdict == NAMES_GOOD;
     if (!o->certified) {
-        metric_add(names_metric(verdict));
+        bool refused = o->dane || l->s2s->conf->s2s_require_certificate;
+        metric_add(o->dane ? S2S_REFUSED_DANE : names_metric(verdict));
         log_info("s2s", "certificate of domain=%s is not good: %s%s", o->remote->domain, why,
-                 l->s2s->conf->s2s_require_certificate ? "" : "; going on with dialback alone");
-        if (l->s2s->conf->s2s_require_certificate) {
+                 refused ? "" : "; going on with dialback alone");
+        if (refused) {
             o->reason = "its server's certificate is not valid";
             conn_drop(&l->conn, o->reason);
             return;
         }
     }
+    if (o->dane)
+        metric_add(S2S_DANE);
     stream_restart(&l->stream);
     send_header(o);
 }

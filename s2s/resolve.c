@@ -22,6 +22,7 @@
 #define TYPE_A         1
 #define TYPE_AAAA      28
 #define TYPE_SRV       33
+#define TYPE_TLSA      52
 #define CLASS_IN       1
 #define HOSTS_MAX      10 /* SRV targets that are looked at; a domain may list any number */
 #define TIMEOUT_MS     10000
@@ -54,7 +55,7 @@ struct resolve_call {
     void *ctx;
     struct timer timer;
     char domain[256]; /* A-labels */
-    struct query queries[2 + 2 * HOSTS_MAX];
+    struct query queries[2 + 3 * HOSTS_MAX];
     unsigned query_count, open;
     struct srv hosts[2 * HOSTS_MAX]; /* SRV records */
     unsigned host_count;
@@ -65,6 +66,9 @@ struct resolve_call {
         uint8_t address[16];
     } found[2 * HOSTS_MAX * 4];
     unsigned found_count;
+    struct tlsa tlsa[HOSTS_MAX][TARGET_TLSA_MAX];
+    uint8_t tlsa_count[HOSTS_MAX];
+    bool unsafe[HOSTS_MAX];     /* its TLSA records could not be had: not to be used (RFC 7673 §3.2) */
     enum resolve_result result; /* of a call that needs no question */
     struct target fixed;
 };
@@ -92,10 +96,12 @@ static void finish(struct resolve_call *c, enum resolve_result result, const str
     fn(ctx, result, targets, count);
 }
 
-static void make_target(struct target *t, const struct srv *host, const struct found *found)
+static void make_target(const struct resolve_call *c, unsigned h, const struct found *found, struct target *t)
 {
-    *t = (struct target){.tls = host->tls};
+    const struct srv *host = &c->hosts[h];
+    *t = (struct target){.tls = host->tls, .tlsa_count = c->tlsa_count[h]};
     memcpy(t->host, host->host, sizeof t->host);
+    memcpy(t->tlsa, c->tlsa[h], sizeof t->tlsa);
     t->address.ss_family = found->family;
     if (found->family == AF_INET) {
         struct sockaddr_in *in4 = (struct sockaddr_in *)&t->address;
@@ -115,8 +121,8 @@ static void finish_addresses(struct resolve_call *c)
     for (unsigned h = 0; h < c->host_count; h++)
         for (int family = AF_INET6;; family = AF_INET) {
             for (unsigned i = 0; i < c->found_count && count < RESOLVE_TARGETS_MAX; i++)
-                if (c->found[i].host == h && c->found[i].family == family)
-                    make_target(&targets[count++], &c->hosts[h], &c->found[i]);
+                if (c->found[i].host == h && c->found[i].family == family && !c->unsafe[h])
+                    make_target(c, h, &c->found[i], &targets[count++]);
             if (family == AF_INET)
                 break;
         }
@@ -155,6 +161,11 @@ static void ask_addresses(struct resolve_call *c)
     for (unsigned h = 0; h < c->host_count; h++) {
         ask(c, c->hosts[h].host, TYPE_AAAA, h, false);
         ask(c, c->hosts[h].host, TYPE_A, h, false);
+        if (c->hosts[h].secure) {
+            char name[280];
+            snprintf(name, sizeof name, "_%u._tcp.%s", c->hosts[h].port, c->hosts[h].host);
+            ask(c, name, TYPE_TLSA, h, false);
+        }
     }
 }
 
@@ -178,6 +189,7 @@ static void take_srv(struct resolve_call *c, const struct ub_result *r, bool tls
         struct srv *s = &c->hosts[c->host_count];
         if (!srv_parse(span_make(r->data[i], (size_t)r->len[i]), tls, s))
             continue;
+        s->secure = r->secure != 0;
         if (s->host[0] == '\0')
             c->dots++;
         else
@@ -198,12 +210,21 @@ static void take_addresses(struct resolve_call *c, const struct ub_result *r, co
     }
 }
 
+static void take_tlsa(struct resolve_call *c, const struct ub_result *r, unsigned host)
+{
+    for (unsigned i = 0; r->data[i] != NULL && c->tlsa_count[host] < TARGET_TLSA_MAX; i++)
+        if (srv_parse_tlsa(span_make(r->data[i], (size_t)r->len[i]), &c->tlsa[host][c->tlsa_count[host]]))
+            c->tlsa_count[host]++;
+}
+
 static void on_answer(void *mine, int error, struct ub_result *r)
 {
     struct query *q = mine;
     struct resolve_call *c = q->call;
     q->open = false;
     c->open--;
+    if (q->type == TYPE_TLSA && (error != 0 || r == NULL || r->bogus || (r->rcode != 0 && r->rcode != 3)))
+        c->unsafe[q->host] = true;
     if (error != 0 || r == NULL) {
         c->failed = true;
     } else if (r->bogus) {
@@ -211,6 +232,9 @@ static void on_answer(void *mine, int error, struct ub_result *r)
         log_warn("s2s", "DNS answer refused by DNSSEC name=%s: %s", r->qname, r->why_bogus);
     } else if (r->havedata && q->type == TYPE_SRV) {
         take_srv(c, r, q->tls);
+    } else if (q->type == TYPE_TLSA) {
+        if (r->havedata && r->secure)
+            take_tlsa(c, r, q->host);
     } else if (r->havedata) {
         take_addresses(c, r, q);
     } else if (r->rcode != 0 && r->rcode != 3) {

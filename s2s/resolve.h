@@ -5,17 +5,21 @@
 
 #include <sys/socket.h>
 
-#include "common/base/span.h"
+#include "s2s/srv.h"
 
 struct conf;
 struct resolver;
 struct resolve_call;
 struct ring;
 
+#define TARGET_TLSA_MAX 4
+
 struct target {
     struct sockaddr_storage address;
     bool tls; /* direct TLS */
     char host[256];
+    struct tlsa tlsa[TARGET_TLSA_MAX]; /* proven by DNSSEC, as the SRV record was (RFC 7673) */
+    uint8_t tlsa_count;
 };
 
 #define RESOLVE_TARGETS_MAX 32

@@ -40,6 +40,20 @@ bool srv_parse(struct span rdata, bool tls, struct srv *out)
     return parse_name(span_sub(rdata, 6, SIZE_MAX), out->host);
 }
 
+bool srv_parse_tlsa(struct span rdata, struct tlsa *out)
+{
+    if (rdata.n < 3)
+        return false;
+    *out = (struct tlsa){.usage = (uint8_t)rdata.p[0],
+                         .selector = (uint8_t)rdata.p[1],
+                         .matching = (uint8_t)rdata.p[2],
+                         .n = (uint8_t)(rdata.n - 3)};
+    if (out->matching < 1 || out->matching > 2 || rdata.n - 3 != (out->matching == 1 ? 32 : 64))
+        return false;
+    memcpy(out->data, rdata.p + 3, out->n);
+    return true;
+}
+
 static int by_priority(const void *a, const void *b)
 {
     const struct srv *x = a, *y = b;

@@ -327,11 +327,9 @@ void conn_tls_accept(struct conn *c, struct tls_ctx *ctx, const char *domain)
         tls_prefer_domain(c->tls, domain);
 }
 
-void conn_tls_connect(struct conn *c, struct tls_ctx *ctx, const char *domain, const char *own)
+void conn_tls_connect(struct conn *c, struct tls *session)
 {
-    start_tls(c, tls_connect(ctx, domain));
-    if (own != NULL)
-        tls_prefer_domain(c->tls, own);
+    start_tls(c, session);
     struct buf none = {0};
     tls_feed(c->tls, (struct span){0}, &none, &c->records);
     buf_free(&none);

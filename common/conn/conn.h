@@ -81,11 +81,11 @@ bool conn_dial(struct conn_hub *hub, struct conn *c, const struct conn_handler *
                const struct sockaddr_storage *to, const char *source, uint64_t timeout_ms);
 
 /* Starts TLS: what is in `out` leaves in clear before (<proceed/>); received bytes not taken yet are
- * forgotten (RFC 6120 §5.4.3.3). As server, domain is what the peer asked for outside of TLS (NULL =
- * unknown); as client it is the SNI, own the domain whose certificate is shown (NULL = default). All in
- * A-labels. */
+ * forgotten (RFC 6120 §5.4.3.3). As server, domain is what the peer asked for outside of TLS, in A-labels
+ * (NULL = unknown). As client, the session comes from tls_connect and is owned by the connection from here
+ * on. */
 void conn_tls_accept(struct conn *c, struct tls_ctx *ctx, const char *domain);
-void conn_tls_connect(struct conn *c, struct tls_ctx *ctx, const char *domain, const char *own);
+void conn_tls_connect(struct conn *c, struct tls *session);
 
 /* There is something in `out`. */
 void conn_dirty(struct conn *c);

@@ -148,7 +148,7 @@ static SSL_CTX *make_ssl_ctx(struct tls_ctx *ctx)
     SSL_CTX_set_verify(s, ctx->config.request_client_cert ? SSL_VERIFY_PEER : SSL_VERIFY_NONE, on_verify);
     static const unsigned char id[] = "jackdaw";
     bool good =
-        SSL_CTX_set_session_id_context(s, id, sizeof id - 1) == 1 &&
+        SSL_CTX_dane_enable(s) == 1 && SSL_CTX_set_session_id_context(s, id, sizeof id - 1) == 1 &&
         SSL_CTX_set_min_proto_version(s, ctx->config.allow_tls12 ? TLS1_2_VERSION : TLS1_3_VERSION) == 1 &&
         SSL_CTX_set_cipher_list(s, "ECDHE+AESGCM:ECDHE+CHACHA20") == 1 &&
         SSL_CTX_set_ciphersuites(s, "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:"

@@ -23,6 +23,7 @@ struct tls {
     char *preferred; /* tls_prefer_domain; NULL once the handshake is over */
     char *error;     /* the failure, NULL while there is none */
     enum tls_status status;
+    bool dane; /* tls_add_tlsa */
 };
 
 /* The session that is being fed right now, for callbacks that get only OpenSSL's objects. */

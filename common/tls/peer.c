@@ -60,10 +60,13 @@ bool tls_get_peer(struct tls *t, struct tls_peer *out)
     if (x == NULL)
         return false;
     long verdict = SSL_get_verify_result(t->ssl);
+    uint8_t usage = 0;
+    bool matched = t->dane && SSL_get0_dane_tlsa(t->ssl, &usage, NULL, NULL, NULL, NULL) >= 0;
     *out = (struct tls_peer){
         .verified = verdict == X509_V_OK,
         .why_not = verdict == X509_V_OK ? NULL : X509_verify_cert_error_string(verdict),
         .expires_ms = tls_time_ms(X509_get0_notAfter(x)),
+        .by_dane = verdict == X509_V_OK && matched && usage >= 2,
     };
     return true;
 }

@@ -113,6 +113,27 @@ void tls_free(struct tls *t)
     free(t);
 }
 
+bool tls_add_tlsa(struct tls *t, const char *host, uint8_t usage, uint8_t selector, uint8_t matching,
+                  struct span data)
+{
+    /* Enabled by the first record; a second time it would fail. */
+    if (!t->dane) {
+        if (SSL_dane_enable(t->ssl, host) != 1) {
+            ERR_clear_error();
+            return false;
+        }
+        SSL_dane_set_flags(t->ssl, DANE_FLAG_NO_DANE_EE_NAMECHECKS); /* RFC 7671 §5.1 */
+        const char *domain = SSL_get_servername(t->ssl, TLSEXT_NAMETYPE_host_name);
+        if (domain != NULL)
+            SSL_add1_host(t->ssl, domain); /* either name will do (RFC 7673 §4.1) */
+        t->dane = true;
+    }
+    bool good =
+        SSL_dane_tlsa_add(t->ssl, usage, selector, matching, (const unsigned char *)data.p, data.n) == 1;
+    ERR_clear_error();
+    return good;
+}
+
 void tls_prefer_domain(struct tls *t, const char *domain)
 {
     if (SSL_is_server(t->ssl) == 0) {

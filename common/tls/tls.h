@@ -54,6 +54,12 @@ void tls_free(struct tls *t);
  * that domain's certificate when the server asks for one. Before the first tls_feed. */
 void tls_prefer_domain(struct tls *t, const char *domain);
 
+/* For a client session: a TLSA record that DNSSEC has proven for the server at `host` (RFC 6698, A-labels).
+ * Once there is one, only what the records say makes the peer verified. Before the first tls_feed. False: of
+ * no use (a usage or hash that is not known), as if it were not there. */
+bool tls_add_tlsa(struct tls *t, const char *host, uint8_t usage, uint8_t selector, uint8_t matching,
+                  struct span data);
+
 /* Takes received bytes (all of them; in.n may be 0 to start a client handshake), appends decrypted bytes to
  * *plain and records to send to *out. After TLS_FAILED or TLS_CLOSED no further plain text comes. */
 enum tls_status tls_feed(struct tls *t, struct span in, struct buf *plain, struct buf *out);
@@ -90,6 +96,8 @@ struct tls_peer {
     bool verified;
     const char *why_not; /* borrowed; NULL when verified */
     uint64_t expires_ms; /* ms since 1970 */
+    bool by_dane;        /* verified by a TLSA record for this certificate or its authority, names included
+                            where they matter (RFC 7671 §5.1) */
 };
 bool tls_get_peer(struct tls *t, struct tls_peer *out);
 

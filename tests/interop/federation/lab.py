@@ -2,8 +2,7 @@
 other by it, and clients and servers that speak exactly what a test tells them. Everything lives in one directory and
 ends with the test."""
 import base64
-import hashlib
-import hmac
+import functools
 import json
 import os
 import pathlib
@@ -57,6 +56,7 @@ class Lab:
         self.dir.chmod(0o755)
         self.stoppers = []
         self.zone = []
+        self.signed = {}  # zone -> file, served beside (DNSSEC)
         self.dns_port = None
         self.dns = None
         self.ca = self.dir / "ca.crt"
@@ -119,9 +119,27 @@ class Lab:
             f'server:\n    interface: 127.0.0.1@{self.dns_port}\n    do-daemonize: no\n    username: ""\n    chroot: ""\n'
             f'    directory: "{self.dir}"\n    pidfile: "{self.dir}/unbound.pid"\n    logfile: "{self.dir}/unbound.log"\n    use-syslog: no\n'
             f"    verbosity: 1\n    num-threads: 1\n    module-config: iterator\n    do-not-query-localhost: no\n" + "\n".join(lines)
-            + "\nremote-control:\n    control-enable: no\n")
+            + "\nremote-control:\n    control-enable: no\n"
+            + "".join(f'auth-zone:\n    name: "{z}"\n    zonefile: "{f}"\n    for-downstream: yes\n    for-upstream: no\n' for z, f in self.signed.items()))
         self.dns = self.process(["/usr/sbin/unbound", "-d", "-c", conf], "unbound")
         until(lambda: answers(self.dns_port), "unbound does not answer")
+
+    def sign(self, zone, records, forge=None):
+        """Serves a zone signed with a key of its own; its DNSKEY is added to anchors.key. forge: (old, new) text, replaced
+        after signing."""
+        plain = self.dir / f"{zone}.zone"
+        plain.write_text(f"$ORIGIN {zone}.\n$TTL 60\n@ SOA {zone}. root.{zone}. 1 60 60 6000 60\n@ NS {zone}.\n" + "\n".join(records) + "\n")
+        tool = functools.partial(subprocess.run, cwd=self.dir, check=True, capture_output=True, text=True)
+        key = tool(["ldns-keygen", "-k", "-a", "ECDSAP256SHA256", zone]).stdout.strip()
+        tool(["ldns-signzone", "-f", f"{zone}.signed", plain.name, key])
+        with open(self.dir / "anchors.key", "a") as anchors:
+            anchors.write((self.dir / f"{key}.key").read_text())
+        signed = self.dir / f"{zone}.signed"
+        if forge is not None:
+            text = signed.read_text()
+            assert forge[0] in text
+            signed.write_text(text.replace(*forge))
+        self.signed[zone] = signed
 
     # Processes
 

@@ -275,7 +275,7 @@ static void test_starttls(void **state)
     UNTIL(client.got.n == 7);
     assert_memory_equal(client.got.p, "proceed", 7);
     buf_clear(&client.got);
-    conn_tls_connect(&client.conn, ctx, "conn.example", NULL);
+    conn_tls_connect(&client.conn, tls_connect(ctx, "conn.example"));
     UNTIL(client.secured && server.secured);
     assert_true(tls_peer_matches(client.conn.tls, "conn.example", NULL));
     add_pattern(&client.conn, BIG);

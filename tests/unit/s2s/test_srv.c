@@ -74,13 +74,29 @@ static void test_weights(void **state)
     assert_in_range(first[2], 1, 200);
 }
 
+static void test_tlsa(void **state)
+{
+    struct tlsa t;
+    char data[70] = {3, 1, 1};
+    (void)state;
+    assert_true(srv_parse_tlsa(span_make(data, 35), &t));
+    assert_int_equal(t.usage, 3);
+    assert_int_equal(t.n, 32);
+    assert_false(srv_parse_tlsa(span_make(data, 34), &t));
+    assert_false(srv_parse_tlsa(span_make(data, 36), &t));
+    assert_false(srv_parse_tlsa(span_make(data, 2), &t));
+    data[2] = 2;
+    assert_false(srv_parse_tlsa(span_make(data, 35), &t));
+    assert_true(srv_parse_tlsa(span_make(data, 67), &t));
+    data[2] = 0;
+    assert_false(srv_parse_tlsa(span_make(data, 67), &t));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_parse),
-        cmocka_unit_test(test_malformed),
-        cmocka_unit_test(test_priorities),
-        cmocka_unit_test(test_weights),
+        cmocka_unit_test(test_parse),   cmocka_unit_test(test_malformed), cmocka_unit_test(test_priorities),
+        cmocka_unit_test(test_weights), cmocka_unit_test(test_tlsa),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
