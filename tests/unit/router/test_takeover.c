@@ -1,0 +1,175 @@
+/* What one router knows of a user when the one before it died: found by tests/chaos, one test per bug. */
+#include "rig.h"
+
+#include "router/user.h"
+
+static void resume(uint64_t fresh, uint64_t sid, unsigned h)
+{
+    char id[24];
+    snprintf(id, sizeof id, "%016llx", (unsigned long long)sid);
+    struct wire_frame f = {.kind = WIRE_RESUME,
+                           .slot = 1,
+                           .sid = fresh,
+                           .from = SPAN("juliet@a"),
+                           .name = span_of(id),
+                           .num = h};
+    rig_frame("c2s", &f);
+    rig_run();
+}
+
+static void open_with_sm(uint64_t sid, const char *account)
+{
+    rig_open(sid, account, "r");
+    struct wire_frame f = {.kind = WIRE_ENABLE, .slot = 1, .sid = sid, .num = 100};
+    rig_frame("c2s", &f);
+    rig_run();
+    rig_says(sid, "<presence xmlns='jabber:client'/>");
+    rig_skip(sid);
+}
+
+static void lose(uint64_t sid)
+{
+    struct wire_frame f = {.kind = WIRE_CLOSED, .slot = 1, .sid = sid, .num = WIRE_CLOSE_LOST};
+    rig_frame("c2s", &f);
+    rig_run();
+}
+
+static const char *const people[] = {"juliet@a", "romeo@a", NULL};
+
+/* A message that comes while a session of a dead router waits for its client gets no number yet: the client
+ * has seen more than the record says, and what it acknowledges when it is back must not cover the message. */
+static void test_restored_session_gets_no_number(void **state)
+{
+    (void)state;
+    rig_start(people);
+    open_with_sm(1, "juliet@a");
+    rig_open(2, "romeo@a", "r");
+    for (int i = 0; i < 5; i++)
+        rig_says(2,
+                 "<message xmlns='jabber:client' to='juliet@a/r' type='chat'><body>before</body></message>");
+    for (int i = 0; i < 5; i++)
+        rig_want(1, "<message*before*");
+    rig_crash();
+    rig_open(3, "romeo@a", "s");
+    rig_says(3, "<message xmlns='jabber:client' to='juliet@a/r' type='chat'><body>between</body></message>");
+    rig_silent(1);
+    /* The presence of its own that the session got has a number too. */
+    resume(4, 1, 6);
+    rig_want(1, "<presence*"); /* told anew */
+    rig_want(1, "<message*between*");
+    rig_silent(1);
+    rig_stop();
+}
+
+/* While there is no lease nothing goes round inside the router, and nothing of before comes late. */
+static void test_lease_lost_with_stanzas_to_itself(void **state)
+{
+    (void)state;
+    rig_start(people);
+    open_with_sm(1, "juliet@a");
+    rig_open(2, "romeo@a", "r");
+    rig_stanza("c2s", 2, "<presence xmlns='jabber:client' to='juliet@a'/>", span_of(rig.full[2]), 0);
+    core_lease(rig.core, false, rig.now_ms);
+    rig_run();
+    assert_int_equal(rig.core->pending.count, 0);
+    core_lease(rig.core, true, rig.now_ms);
+    rig_run();
+    rig_silent(1);
+    rig_stop();
+}
+
+/* What a client may be told as handled is in the store first. */
+static void test_handled_is_durable(void **state)
+{
+    (void)state;
+    rig_start(people);
+    open_with_sm(1, "juliet@a");
+    uint64_t before = rig.handled[1];
+    rig_stanza("c2s", 1, "<message xmlns='jabber:client' to='romeo@a' type='chat'><body>x</body></message>",
+               span_of(rig.full[1]), 0);
+    for (int i = 0; i < 3; i++) {
+        core_turn(rig.core, rig.now_ms);
+        if (rig.handled[1] > before) {
+            struct span saved =
+                store_mem_field(rig.world, SPAN("juliet@a"), STORE_META, SPAN("h:0000000000000001"));
+            uint64_t n = 0;
+            assert_true(span_to_u64(saved, UINT64_MAX, &n));
+            assert_true(n >= rig.handled[1]);
+        }
+        store_mem_run(rig.world, SIZE_MAX);
+    }
+    rig_run();
+    assert_int_equal(rig.handled[1], before + 1);
+    uint64_t told = rig.handled[1];
+    rig_crash();
+    resume(4, 1, 0);
+    struct session *s = session_find(rig.core, 1);
+    assert_non_null(s);
+    assert_int_equal(s->in_handled, told);
+    rig_stop();
+}
+
+/* Nobody mentions a user whose router and connection manager died: the index of the slot does. */
+static void test_users_nobody_mentions_are_looked_after(void **state)
+{
+    (void)state;
+    rig_start(people);
+    open_with_sm(1, "juliet@a");
+    rig_crash();
+    rig.now_ms += 1000;
+    rig_run();
+    assert_null(user_find(rig.core, SPAN("juliet@a")));
+    for (int i = 0; i < 400; i++) {
+        rig.now_ms += 20;
+        rig_run();
+    }
+    assert_non_null(user_find(rig.core, SPAN("juliet@a")));
+    assert_null(user_find(rig.core, SPAN("romeo@a"))); /* has no session */
+    rig_stop();
+}
+
+/* A session that ended leaves the index. */
+static void test_index_is_left(void **state)
+{
+    (void)state;
+    rig_start(people);
+    open_with_sm(1, "juliet@a");
+    rig_close(1);
+    rig_crash();
+    for (int i = 0; i < 500; i++) {
+        rig.now_ms += 20;
+        rig_run();
+    }
+    assert_null(user_find(rig.core, SPAN("juliet@a")));
+    rig_stop();
+}
+
+/* A connection manager that was taken for dead says SYNC for a stream that it still holds: it goes on. */
+static void test_stream_that_was_thought_dead(void **state)
+{
+    (void)state;
+    rig_start(people);
+    open_with_sm(1, "juliet@a");
+    lose(1);
+    assert_int_equal(session_find(rig.core, 1)->state, SESSION_DETACHED);
+    struct wire_frame f = {
+        .kind = WIRE_SYNC, .slot = 1, .sid = 1, .from = SPAN("juliet@a/r"), .num = 1, .n = 1};
+    rig_frame("c2s", &f);
+    rig_run();
+    assert_int_equal(rig.killed[1], 0);
+    assert_int_equal(session_find(rig.core, 1)->state, SESSION_LIVE);
+    rig_stop();
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_restored_session_gets_no_number),
+        cmocka_unit_test(test_lease_lost_with_stanzas_to_itself),
+        cmocka_unit_test(test_handled_is_durable),
+        cmocka_unit_test(test_users_nobody_mentions_are_looked_after),
+        cmocka_unit_test(test_index_is_left),
+        cmocka_unit_test(test_stream_that_was_thought_dead),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
