@@ -336,7 +336,10 @@ class Run:
             self.cluster.late = None
             self.cluster.sleep(args.seconds / 2)
             now = self.cluster.homes(args.clients)
-            self.counts["users_moved_by_join"] = sum(moved[i] != now.get(i) for i in moved)
+            count = sum(moved[i] != now.get(i) for i in moved)
+            self.counts["users_moved_by_join"] = f"{count} of {args.clients}, to the router number {args.routers + 1}"
+            if count > 1.5 / (args.routers + 1) * args.clients or count == 0:
+                self.violations.append(f"a router that joined moved {count} of {args.clients} users")
         else:
             self.kill_some(args.seconds)
         total, _, _ = crowd.state()
