@@ -9,6 +9,7 @@
 
 #include "common/log/log.h"
 #include "common/stats/stats.h"
+#include "router/finished.h"
 #include "router/session_internal.h"
 
 #define CHUNK         64 /* entries per read while catching up */
@@ -189,7 +190,7 @@ static void finish(struct entry *e)
     deliver_entry_free(e);
     if (!head) {
         if (was_stored)
-            store_remove(user_batch(u), id); /* older ones are still open: the floor cannot say it */
+            finished_add(u, id);
         return;
     }
     u->floor =
@@ -245,6 +246,7 @@ void deliver_write_floor(struct user *u)
     u->floor_moved = false;
     list_del(&u->floor_node);
     store_put(&u->batch, STORE_META, SPAN("floor"), span_make(text, (size_t)n));
+    finished_sweep(u);
     struct store_id below = trim_below(u);
     if (below.ms > 0 && store_id_cmp(below, u->trimmed) > 0) {
         u->trimmed = below;
@@ -468,7 +470,7 @@ static void restore_entry(struct user *u, const struct store_entry *stored_entry
         take_restored(u, sid, n);
     if (store_id_cmp(stored_entry->id, u->last_id) > 0)
         u->last_id = stored_entry->id;
-    if (store_id_cmp(stored_entry->id, u->floor) <= 0)
+    if (store_id_cmp(stored_entry->id, u->floor) <= 0 || finished_has(u, stored_entry->id))
         return;
     struct entry *e = entry_find(u, stored_entry->id);
     if (e == NULL)

@@ -7,6 +7,7 @@
 
 #include "common/log/log.h"
 #include "router/contacts.h"
+#include "router/finished.h"
 #include "router/mailbox.h"
 #include "router/parting.h"
 #include "router/session.h"
@@ -94,6 +95,7 @@ static void user_free(struct user *u)
     list_del(&u->floor_node);
     LIST_EACH (it, &u->entries)
         deliver_entry_free(LIST_ENTRY(it, struct entry, node));
+    finished_free(u);
     mailbox_taken_free(&u->taken[0]);
     mailbox_taken_free(&u->taken[1]);
     store_batch_free(&u->batch);
@@ -139,6 +141,7 @@ static void claim_done(void *ctx, enum store_result result, const struct store_u
     u->exists = loaded->exists;
     u->last_id = loaded->mailbox_last;
     u->floor = parse_id(meta_field(loaded, "floor"));
+    finished_load(u, loaded->hash[STORE_META], loaded->hash_count[STORE_META]);
     span_to_u64(meta_field(loaded, "roster_version"), UINT64_MAX, &u->roster_version);
     span_to_u64(meta_field(loaded, "last"), UINT64_MAX, &u->last_seen_ms);
     session_timed_out_load(u, meta_field(loaded, "timed_out"));

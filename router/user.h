@@ -48,6 +48,8 @@ struct user {
     struct list floor_node;    /* in core.floor_users while floor_moved */
     struct idmap taken[2];     /* sid → struct taken (mailbox.c); two generations, so that old ones go */
     uint64_t taken_since_ms;
+    struct user_finished *finished; /* finished.h */
+    unsigned finished_count, finished_cap;
 
     struct store_batch batch;  /* writes of this turn */
     struct list batch_waiters; /* run when this turn's batch is committed */
