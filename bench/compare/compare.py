@@ -7,6 +7,7 @@ import datetime
 import json
 import pathlib
 import platform
+import re
 import shutil
 import statistics
 import subprocess
@@ -81,14 +82,14 @@ def main():
     p.add_argument("--rounds", type=int, default=3)
     p.add_argument("--seconds", type=float, default=8, help="measured in each run")
     p.add_argument("--servers", default=",".join(s.name for s in servers.ALL))
-    p.add_argument("--only", default="", help="scenarios with this in their name")
+    p.add_argument("--only", default="", help="scenarios whose name this regular expression finds")
     p.add_argument("--port", type=int, default=25222)
     p.add_argument("--json", type=pathlib.Path, help="where all results go")
     a = p.parse_args()
     servers.Jackdaw.build = a.build.resolve()
     bench = a.build.resolve() / "bin" / "jackdaw-bench"
     names = a.servers.split(",")
-    chosen = [s for s in SCENARIOS if a.only in s[0]]
+    chosen = [s for s in SCENARIOS if re.search(a.only, s[0])]
     base = pathlib.Path(tempfile.mkdtemp(prefix="jackdaw-compare-"))
     results, port = {}, a.port
     for round_number in range(a.rounds):
@@ -99,6 +100,9 @@ def main():
                 try:
                     server.start()
                     for name, _, scenario, extra in (s for s in chosen if s[1] == mode):
+                        if not server.alive():  # the scenario before was too much for it
+                            server.stop()
+                            server.start()
                         r = measure(bench, server, scenario, extra, a.seconds)
                         results.setdefault((name, server.name), []).append(r)
                         print(f"round {round_number + 1}: {name}: {server.name}: {cell(name, [r])[0]}", file=sys.stderr, flush=True)

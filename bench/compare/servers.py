@@ -33,9 +33,11 @@ class Server:
     def __init__(self, base, port, mode):
         self.mode, self.port = mode, port
         self.dir = pathlib.Path(base) / f"{self.name}-{mode}"
+        self.processes = {}
+
+    def clean(self):
         shutil.rmtree(self.dir, ignore_errors=True)
         self.dir.mkdir(parents=True)
-        self.processes = {}
 
     def certificate(self):
         key, crt, pem = (self.dir / f"server.{e}" for e in ("key", "crt", "pem"))
@@ -63,6 +65,9 @@ class Server:
     def pids(self):
         return ",".join(f"{name}={p.pid}" for name, p in self.processes.items())
 
+    def alive(self):
+        return all(p.poll() is None for p in self.processes.values())
+
     def stop(self):
         for p in reversed(list(self.processes.values())):
             p.send_signal(signal.SIGTERM)
@@ -79,6 +84,7 @@ class Prosody(Server):
     packages = ["prosody", "lua-sec"]
 
     def start(self):
+        self.clean()
         key, crt, _ = self.certificate()
         data = self.dir / "data"
         modules = ["roster", "saslauth", "tls", "disco", "ping"]
@@ -130,6 +136,7 @@ class Ejabberd(Server):
     packages = ["ejabberd"]
 
     def start(self):
+        self.clean()
         _, _, pem = self.certificate()
         modules = ["mod_roster: {}", "mod_disco: {}", "mod_ping: {}", "mod_register: {ip_access: all}"]
         if self.mode == "full":
@@ -174,6 +181,7 @@ class Jabberd2(Server):
     packages = ["jabberd2"]
 
     def start(self):
+        self.clean()
         _, _, pem = self.certificate()
         router = self.port + 1
         database = self.dir / "jabberd2.db"
@@ -217,6 +225,7 @@ class Jackdaw(Server):
                        env={**os.environ, "JACKDAW_BIN": str(self.build / "bin")})
 
     def start(self):
+        self.clean()
         self.command("--port-offset", str(self.port - 5222), "--c2s", "1", "--routers", "1", "--s2s", "0", "--set",
                      "c2s.require_tls=false", "--set", "limits.enabled=false", "--set",
                      f"delivery.durability={'memory' if self.mode == 'bare' else 'redis'}", "--detach")

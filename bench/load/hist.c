@@ -1,5 +1,5 @@
-/* Values below HIST_STEPS have a bucket each; above, range r covers [64·2^(r-1), 64·2^r) in 64 steps, of
- * which the first power of two uses all and the later ones too, as each begins at its own half. */
+/* Below HIST_STEPS each value has a bucket. Range r = 1, 2, … covers the power of two from 64·2^(r-1) on, in
+ * 64 steps of 2^(r-1). */
 #include "bench/load/hist.h"
 
 static unsigned place(uint64_t us)
