@@ -244,6 +244,7 @@ class Stirring:
         s = self.rng.choice(list(account.sessions.values()))
         if self.rng.random() < 0.5:
             s.talker.send_presence("unavailable")
+        await s.talker.acknowledge()
         self.forget(s)
         self.world.note("close", s.full, s.talker.library)
         await s.talker.stop()
@@ -261,6 +262,7 @@ class Stirring:
     async def taken_over(self, account):
         """Another client logs in under the same resource: the first is told and gone."""
         old = self.rng.choice(list(account.sessions.values()))
+        await old.talker.acknowledge()
         self.world.note("take over", old.full, old.talker.library)
         old.talker.ending = True
         self.forget(old)
@@ -282,7 +284,7 @@ class Stirring:
             await self.open(account, s.talker.resource)
 
     async def leave_suddenly(self, s):
-        await s.talker.request(None, PING, "ping")  # behind it, all that came before is acknowledged
+        await s.talker.acknowledge()
         self.world.note("cut", s.full, s.talker.library, s.presence)
         s.talker.cut()
         self.forget(s)

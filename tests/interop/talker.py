@@ -115,6 +115,12 @@ class Talker:
         self.ending = False  # its end is wanted
         self.serial = 0
 
+    async def acknowledge(self):
+        """Until the server knows what has been received: what it does not know when a session ends it gives to the next."""
+        if self.sm:
+            self.send_ack()
+        await self.request(None, "urn:xmpp:ping", "ping")
+
     def lost(self, why):
         self.up = False
         if not self.ending:
@@ -252,6 +258,9 @@ class Slix(Talker):
             sm.request_ack()
             await asyncio.sleep(0.05)
         self.world.fault(f"{self.full}: {len(sm.unacked_queue)} stanzas were never acknowledged")
+
+    def send_ack(self):
+        self.x.plugin["xep_0198"].send_ack()
 
     def cut(self):
         """Vanishes without a word, for good."""
@@ -420,6 +429,10 @@ class Aio(Talker):
                 return
             self.client.stop()
         self.world.fault(f"{self.full} could not be stopped")
+
+    def send_ack(self):
+        stream = self.client.stream
+        stream._xmlstream.send_xso(aioxmpp.nonza.SMAcknowledgement(counter=stream._sm_inbound_ctr))
 
     def abort(self):
         """As if the peer had sent a reset; abort() of the transport would pass for a wish to end."""
