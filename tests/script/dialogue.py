@@ -67,7 +67,7 @@ def read(path, text=None):
             out[-1].title = raw[2:].strip()
         elif raw[0] in " \t":
             out[-1].lines[-1].text += "\n" + stripped
-        elif (m := re.fullmatch(r"(cluster|only|strangers|far|near|serial): *(.*)", raw)) is not None:
+        elif (m := re.fullmatch(r"(cluster|only|strangers|far|near|serial|long): *(.*)", raw)) is not None:
             out[-1].options[m[1]] = m[2]
         else:
             out[-1].lines.append(Line(number, stripped))
@@ -635,6 +635,9 @@ class Performance:
     def waits(self, seconds):
         time.sleep(float(seconds))
 
+    def kills_home(self, person):
+        self.server.kill(self.server.homes[self.accounts[person]])
+
     def kills(self, name):
         self.server.kill(name)
 
@@ -743,6 +746,7 @@ FORMS = [
         (WHO + r"expects close(?: within (?P<within>[\d.]+))?", Performance.expects_close),
         (WHO + r"expects close with close_notify", Performance.expects_close_notify),
         (r"wait (?P<seconds>[\d.]+)", Performance.waits),
+        (r"kill the router of (?P<person>\w+)", Performance.kills_home),
         (r"kill (?P<name>[\w-]+)", Performance.kills),
         (r"ctl (?P<text>.*)", Performance.ctl),
         (r"log (?P<name>[\w-]+) has: (?P<regex>.*)", Performance.log_has),

@@ -260,13 +260,17 @@ def expect(lines, session, seen, verb="expects in any order"):
         lines.append(f"{session} {verb}: " + " ".join(seen))
 
 
-def cell_dialogue(direction, kind, state, far, states_only=False):
-    """states_only: what others may do besides (push again, say unavailable) does not matter, only where it leads."""
-    name = f"M-{'state-' if states_only else ''}{direction}-{kind}-{state}" + ("-far" if far else "")
+def cell_dialogue(direction, kind, state, far, states_only=False, killed=None):
+    """states_only: what others may do besides (push again, say unavailable) does not matter, only where it leads.
+    killed: whose router dies right after the stanza was sent."""
+    special = f"killed-{killed}-" if killed else "state-" if states_only else ""
+    name = f"M-{special}{direction}-{kind}-{state}" + ("-far" if far and not killed else "")
     pair = Pair()
     lines = [f"== {name}", f"= Appendix A: {'outbound' if direction == 'out' else 'inbound'} {kind} in state {state}"]
     if far:
         lines.append("far: romeo")
+    if killed:
+        lines += ["cluster: fragile", "serial: yes", "long: yes"]
     lines += ["juliet/balcony comes online on c2s-1", "romeo/garden comes online on c2s-2"]
 
     def act(who, what, verb):
@@ -284,6 +288,8 @@ def cell_dialogue(direction, kind, state, far, states_only=False):
     if states_only:
         pair.say("juliet" if direction == "out" else "romeo", kind)
         lines.append(f"juliet/balcony sends: <presence to='{{romeo}}' type='{kind}'/>")
+        if killed:
+            lines.append(f"kill the router of {killed}")
         # To the other and back: the answers of the servers, too, have come when this has.
         lines += ["romeo/garden expects a word of juliet/balcony", "juliet/balcony expects a word of romeo/garden"] * 2
     else:
@@ -294,7 +300,7 @@ def cell_dialogue(direction, kind, state, far, states_only=False):
         lines.append(f"{who}/after logs in")
         lines.append(f"{who}/after sends: <iq type='get' id='g'><query xmlns='jabber:iq:roster'/></iq>")
         inside = item(who, pair.state[who]) if pair.roster[who] else ""
-        lines.append(f"{who}/after expects: <iq type='result' id='g'><query xmlns='jabber:iq:roster'>{inside}<only/></query></iq>")
+        lines.append(f"{who}/after {'skips until' if killed else 'expects'}: <iq type='result' id='g'><query xmlns='jabber:iq:roster'>{inside}<only/></query></iq>")
         # With another priority, so that the marks below reach this session in any case.
         lines.append(f"{who}/after sends: <presence/>")
         seen = [f"<presence from='{{{who}/after}}'/>", f"<presence from='{{{SESSION[who]}}}'/>"]
@@ -316,6 +322,8 @@ def subscriptions():
         lines += cell_dialogue(direction, kind, state, far)
     for kind, state in itertools.product(TYPES, STATES):
         lines += cell_dialogue("out", kind, state, False, states_only=True)
+        for killed in ("juliet", "romeo"):
+            lines += cell_dialogue("out", kind, state, True, states_only=True, killed=killed)
     return lines
 
 
