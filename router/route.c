@@ -76,6 +76,19 @@ static void mark(uint64_t *slots, uint16_t slot, bool on)
         slots[slot / 64] = on ? slots[slot / 64] | bit : slots[slot / 64] & ~bit;
 }
 
+static void retry_fire(struct timer *t, uint64_t now_ms)
+{
+    (void)now_ms;
+    route_reroute(CONTAINER_OF(t, struct core, retry));
+}
+
+static void retry_soon(struct core *c)
+{
+    c->retry.fire = retry_fire;
+    if (!timer_is_set(&c->retry))
+        timer_set(&c->timers, &c->retry, c->now_ms + RETRY_MS);
+}
+
 /* Gives f a token and sends it to a node (NULL: nobody yet), keeping it until it is done. */
 static void dispatch(struct core *c, const char *node, struct wire_frame *f, uint64_t sid, uint64_t n)
 {
@@ -104,8 +117,12 @@ static void dispatch(struct core *c, const char *node, struct wire_frame *f, uin
         buf_add(&c->local, &frame, sizeof frame);
         return;
     }
-    if (node == NULL || !c->out.send_bytes(c->out.ctx, node, rcbuf_span(p->frame)))
-        p->node[0] = '\0'; /* the next epoch finds it a way */
+    if (node == NULL || !c->out.send_bytes(c->out.ctx, node, rcbuf_span(p->frame))) {
+        /* No link at this very moment: the next epoch finds it a way, or the old node is linked anew. */
+        p->node[0] = '\0';
+        mark(c->stalled, p->slot, true);
+        retry_soon(c);
+    }
 }
 
 static void fill(struct wire_frame *f, const struct stanza *s, const struct origin *origin)
@@ -286,12 +303,6 @@ bool route_must_refuse(struct core *c, const char *node, const struct wire_frame
     return false;
 }
 
-static void retry_fire(struct timer *t, uint64_t now_ms)
-{
-    (void)now_ms;
-    route_reroute(CONTAINER_OF(t, struct core, retry));
-}
-
 void route_on_done(struct core *c, struct span pairs)
 {
     uint64_t token, result;
@@ -302,9 +313,7 @@ void route_on_done(struct core *c, struct span pairs)
         if (result == WIRE_DONE_RETRY) {
             p->retry = true;
             mark(c->stalled, p->slot, true);
-            c->retry.fire = retry_fire;
-            if (!timer_is_set(&c->retry))
-                timer_set(&c->timers, &c->retry, c->now_ms + RETRY_MS);
+            retry_soon(c);
             continue;
         }
         idmap_del(&c->pending, token);
