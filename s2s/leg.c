@@ -351,6 +351,8 @@ static bool on_management(struct leg *l, const struct xml_element *e)
         l->asked_ms = l->out_acked >= l->asked_n ? 0 : now_ms_of(l);
         release(l, l->out_acked);
         l->role->ready(l);
+        if (l->out_n > l->asked_n) /* what was written while that answer was awaited is asked for now */
+            conn_dirty(&l->conn);
     } else if (span_is(e->name, "enable")) {
         if (l->counts_in || !l->role->may_enable(l)) {
             leg_write(l, "<failed xmlns='" NS_SM "'><unexpected-request xmlns='" NS_STANZA_ERRORS

@@ -6,7 +6,7 @@ import signal
 import time
 import unittest
 
-from lab import CLIENT, SM, Case, Jackdaw, Prosody, free_port, until
+from lab import CLIENT, Case, Jackdaw, Prosody, answers, free_port, until
 from test_hostile import FakeServer
 
 
@@ -108,6 +108,7 @@ class Streams(Case):
         self.assertEqual(len(got), len(set(got)), "delivered twice")
 
     def test_6_new_certificates(self):
+        until(lambda: answers(self.jackdaw.port), "no listener")
         self.lab.certificate("jackdaw.lab", ["jackdaw.lab"], self.jackdaw.dir / "tls")
         count = self.jackdaw.log().count("certificate ")
         os.kill(self.jackdaw.pids("s2s")["s2s-1"], signal.SIGHUP)
