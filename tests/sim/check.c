@@ -155,7 +155,8 @@ static void check_routers(void)
         struct user *u;
         size_t at = 0;
         if (!n->up || !n->core->acting)
-            sim_fail("%s does not act at the end", n->name);
+            sim_fail("%s does not act at the end: up=%d holds=%d renewing=%d renew_in=%lld", n->name, n->up,
+                     n->member.holds, n->renewing, (long long)(n->member.renew_at_ms - sim_ms()));
         else if (n->core->pending.count > 0)
             sim_fail("%s has %zu stanzas that nobody has confirmed", n->name, n->core->pending.count);
         else if (n->core->syncing.count > 0)

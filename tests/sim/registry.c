@@ -177,7 +177,8 @@ static void request(struct node *n, enum request what, int peer, uint64_t incarn
                              .peer = peer,
                              .incarnation = incarnation,
                              .certain = certain};
-    sim_after(sim_between(50, 2 * MS), arrived, op, 0);
+    n->asked_us = MAX(n->asked_us, w.now_us + sim_between(50, 2 * MS));
+    sim_after(n->asked_us - w.now_us, arrived, op, 0);
 }
 
 static void answered(void *a, uint64_t b)
@@ -210,6 +211,14 @@ static void answered(void *a, uint64_t b)
     plan(n);
 }
 
+/* On one connection answers come in the order of the requests. */
+static void answer_after(struct operation *op, uint64_t delay_us)
+{
+    struct node *n = op->node;
+    n->answered_us = MAX(n->answered_us, w.now_us + delay_us);
+    sim_after(n->answered_us - w.now_us, answered, op, 0);
+}
+
 static void arrived(void *a, uint64_t b)
 {
     (void)b;
@@ -219,11 +228,11 @@ static void arrived(void *a, uint64_t b)
         op->failed = true;
         if (sim_chance(20))
             redis_does(op);
-        sim_after(50 * MS, answered, op, 0);
+        answer_after(op, 50 * MS);
         return;
     }
     redis_does(op);
-    sim_after(sim_chance(5) ? sim_between(1 * MS, 40 * MS) : sim_between(50, 2 * MS), answered, op, 0);
+    answer_after(op, sim_chance(5) ? sim_between(1 * MS, 40 * MS) : sim_between(50, 2 * MS));
 }
 
 static void planned(void *a, uint64_t serial)

@@ -78,6 +78,7 @@ struct node {
     unsigned voided_at;
     struct member_core member;
     bool renewing, looking, look_again;
+    uint64_t asked_us, answered_us; /* when the last request arrives, when the last answer does */
     unsigned plans;
     /* router */
     struct core *core;
