@@ -6,6 +6,7 @@
 #include "router/session_internal.h"
 
 #define SYNC_TIMEOUT_MS 10000
+#define GRACE_MS        5000
 
 /* The record: one line of numbers, then lines `u N ID` (unacknowledged entries), `d JID` (directed presence),
  * `k KNOWN CURSOR BEHIND` and the presence at the end. The marks of mailbox entries up to KNOWN are void:
@@ -173,7 +174,9 @@ static void restore_one(struct user *u, struct span resource, struct span record
     }
     if ((x.flags & FLAG_DETACHED) != 0) {
         s->state = SESSION_DETACHED;
-        timer_set(&c->timers, &s->timeout, c->now_ms + (x.deadline > wall ? x.deadline - wall : 0));
+        /* While there was no router the client could not come back. */
+        uint64_t left = x.deadline > wall ? x.deadline - wall : 0;
+        timer_set(&c->timers, &s->timeout, c->now_ms + MAX(left, MIN(x.resume_s * 1000, GRACE_MS)));
     } else {
         timer_set(&c->timers, &s->timeout, c->now_ms + SYNC_TIMEOUT_MS);
     }
