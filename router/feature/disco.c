@@ -53,8 +53,25 @@ static enum verdict on_host_items(struct task *t, enum wake wake)
     (void)wake;
     if (has_node(t))
         return task_refuse(t, STANZA_E_ITEM_NOT_FOUND, NULL);
-    task_result(t, SPAN("<query xmlns='" NS_DISCO_ITEMS "'/>"));
-    return DONE;
+    /* The components of this cluster (s2s.components: DOMAIN=SECRET), as subdomains of the domain that is
+     * asked. */
+    const struct conf_list *components = &t->core->conf->s2s_components;
+    struct span host = jid_domain(&t->stanza.to);
+    struct buf out = {0};
+    buf_add_lit(&out, "<query xmlns='" NS_DISCO_ITEMS "'>");
+    for (unsigned i = 0; i < components->count; i++) {
+        struct span item = span_of(components->items[i]);
+        struct span domain = span_sub(item, 0, span_index(item, '='));
+        bool below = domain.n > host.n && domain.p[domain.n - host.n - 1] == '.' &&
+                     span_eq(span_sub(domain, domain.n - host.n, host.n), host);
+        if (!below)
+            continue;
+        buf_add_lit(&out, "<item");
+        xml_add_attr(&out, "jid", domain);
+        buf_add_lit(&out, "/>");
+    }
+    buf_add_lit(&out, "</query>");
+    return answer(t, &out);
 }
 
 /* §8: who may not see the presence must not even learn that the account exists. */

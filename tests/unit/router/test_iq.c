@@ -41,7 +41,13 @@ static void host(void **state)
                 "var='http://jabber.org/protocol/disco#info'/>*<feature var='urn:xmpp:ping'/>*<feature "
                 "var='vcard-temp'/>*</query></iq>");
     rig_says(1, "<iq id='7' to='a' type='get'><query xmlns='http://jabber.org/protocol/disco#items'/></iq>");
-    rig_want(1, "<iq*type='result'*<query xmlns='http://jabber.org/protocol/disco#items'/></iq>");
+    rig_want(1, "<iq*type='result'*<query xmlns='http://jabber.org/protocol/disco#items'></query></iq>");
+    struct buf errors = {0}; /* components below the domain are its items; others are not */
+    assert_true(conf_set(rig.conf, "s2s.components=irc.a=s1,irc.b=s2,xa=s3", &errors));
+    rig_says(1, "<iq id='7c' to='a' type='get'><query xmlns='http://jabber.org/protocol/disco#items'/></iq>");
+    rig_want(
+        1,
+        "<iq*id='7c'*<query xmlns='http://jabber.org/protocol/disco#items'><item jid='irc.a'/></query></iq>");
     rig_says(
         1,
         "<iq id='8' to='a' type='get'><query xmlns='http://jabber.org/protocol/disco#info' node='x'/></iq>");
