@@ -40,8 +40,11 @@ def measure(bench, server, scenario, extra, seconds):
     try:
         done = subprocess.run([str(a) for a in arguments], capture_output=True, text=True, timeout=240)
         return json.loads(done.stdout)
-    except (subprocess.TimeoutExpired, ValueError):
-        return None
+    except subprocess.TimeoutExpired:
+        print(f"{server.name}: {scenario} did not end", file=sys.stderr)
+    except ValueError:
+        print(f"{server.name}: {scenario}: {done.returncode} {done.stdout[-300:]} {done.stderr[-300:]}", file=sys.stderr)
+    return None
 
 
 def cell(name, results):

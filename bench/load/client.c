@@ -190,7 +190,7 @@ static void on_element(struct client *c, const struct xml_element *e, struct spa
     } else if (span_is(e->ns, NS_SM)) {
         on_manage(c, e);
     } else if (c->state == CLIENT_PROCEED && span_is(e->name, "proceed")) {
-        conn_tls_connect(&c->conn, c->bench->tls, c->bench->args.domain, NULL);
+        conn_tls_connect(&c->conn, tls_connect(c->bench->tls, c->bench->args.domain));
     } else if (c->state == CLIENT_ONLINE) {
         c->sm_handled += c->sm_on;
         c->events->stanza(c, e, raw);
@@ -206,7 +206,7 @@ static void on_open(struct conn *conn)
     struct client *c = CONTAINER_OF(conn, struct client, conn);
     enum tls_mode mode = c->bench->args.tls;
     if (mode == TLS_MODE_DIRECT)
-        conn_tls_connect(conn, c->bench->tls, c->bench->args.domain, NULL);
+        conn_tls_connect(conn, tls_connect(c->bench->tls, c->bench->args.domain));
     else
         open_stream(c, mode == TLS_MODE_STARTTLS ? CLIENT_CLEAR : CLIENT_FEATURES);
 }
