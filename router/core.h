@@ -84,6 +84,8 @@ struct core {
     struct map bundles;       /* node → targets so far */
     struct sweep sweep;
     struct buf local;                  /* frames to this router itself (struct rcbuf *, owned) */
+    uint64_t begun[CORE_SLOTS / 64];   /* bit per slot: route_reroute has sent its first stanza */
+    bool rerouting;
     uint64_t stalled[CORE_SLOTS / 64]; /* bit per slot: stanzas to it wait to be sent again (route.c) */
     struct map refused;                /* node → slots of which it must send something again (route.c) */
 };

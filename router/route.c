@@ -5,7 +5,7 @@
  * Order: receivers recognise what they have taken by its number being no higher than the last one taken, so
  * nothing may overtake. Once one frame to a slot was answered RETRY, the slot is stalled: what else is for it
  * waits, and then everything goes again in the order of its tokens. The receiver does its part: having said
- * RETRY it takes nothing more of that node for that slot until it sees the first one AGAIN. */
+ * RETRY it takes nothing more of that node for that slot until it sees the FIRST of a round. */
 #include "router/route.h"
 
 #include <stdio.h>
@@ -98,7 +98,11 @@ static void dispatch(struct core *c, const char *node, struct wire_frame *f, uin
     p->n = n;
     p->slot = f->slot;
     f->kind = WIRE_ROUTE;
-    f->flags |= WIRE_ORDERED;
+    f->flags = (uint16_t)((f->flags & ~WIRE_FIRST) | WIRE_ORDERED);
+    if (c->rerouting && f->slot < CORE_SLOTS && !is_marked(c->begun, f->slot)) {
+        mark(c->begun, f->slot, true);
+        f->flags |= WIRE_FIRST;
+    }
     f->token = p->token;
     f->epoch = c->epoch;
     snprintf(p->node, sizeof p->node, "%s", node != NULL ? node : "");
@@ -297,7 +301,7 @@ bool route_must_refuse(struct core *c, const char *node, const struct wire_frame
     struct refused *r = c->refused.count > 0 ? map_get(&c->refused, span_of(node)) : NULL;
     if (r == NULL || (f->flags & WIRE_ORDERED) == 0 || !is_marked(r->slots, f->slot))
         return false;
-    if ((f->flags & WIRE_AGAIN) == 0)
+    if ((f->flags & WIRE_FIRST) == 0)
         return true;
     mark(r->slots, f->slot, false);
     return false;
@@ -379,8 +383,11 @@ void route_reroute(struct core *c)
     qsort(all, count, sizeof *all, by_token);
     for (size_t i = 0; i < count; i++)
         idmap_del(&c->pending, all[i]->token);
+    memset(c->begun, 0, sizeof c->begun);
+    c->rerouting = true;
     for (size_t i = 0; i < count; i++)
         move(c, all[i]);
+    c->rerouting = false;
     free(all);
 }
 
