@@ -459,6 +459,14 @@ static void on_resumed(struct conn *c, const struct wire_frame *f)
 
 static void on_kill(struct conn *c, const struct wire_frame *f)
 {
+    if (c->session.state == SESSION_ENDED) { /* the router has no session for what is still owed */
+        while (c->up.first != NULL) {
+            stat_add(&metric_dropped_ended, 1);
+            pop(&c->up);
+        }
+        c->up.close_wanted = false;
+        return;
+    }
     char *text = f->text.n > 0 ? span_dup(f->text) : NULL;
     session_fail(&c->session, SESSION_END_KILLED,
                  f->num < STREAM_E_COUNT ? (enum stream_error)f->num : STREAM_E_UNDEFINED_CONDITION, text,
