@@ -575,6 +575,11 @@ static void on_session_frame(struct manager_conn *c, const struct wire_frame *f)
         on_enabled(c, f);
         break;
     case WIRE_KILL:
+        if (c->state == STATE_ENDED) {
+            c->first = c->last = NULL;
+            c->count = 0;
+            c->close_wanted = false;
+        }
         sim_say("%s: %s is killed: %.*s", c->c2s->name, c->jid, SPAN_FMT(f->text));
         end(c, END_KILLED);
         break;
