@@ -155,7 +155,7 @@ void session_set_held(struct session *s, bool held);
 void session_enable(struct session *s, uint64_t n, unsigned wanted_s);
 void session_enabled(struct session *s, bool stored);
 void session_resume(struct user *u, uint64_t fresh_sid, struct span sm_id, uint32_t h, const char *node,
-                    uint64_t node_incarnation);
+                    uint64_t node_incarnation, uint64_t token);
 void session_sync(struct user *u, const struct wire_frame *f, const char *node, uint64_t node_incarnation);
 
 /* Remembers how much a resumable session had handled, because it is given up; and reads that back (the value

@@ -58,6 +58,37 @@ static void leave_to_mailbox(struct session *s, struct unacked *x)
     deliver_entry_end(x->entry, false);
 }
 
+/* Numbers given anew are in the store before anybody sees them: a successor that knew only the old ones would
+ * take what the client acknowledges for something else. */
+struct again {
+    struct core *core;
+    struct reserved place;
+    struct rcbuf *raw;
+    bool confirm;
+};
+
+static void send_again(void *ctx, enum store_result result)
+{
+    struct again *a = ctx;
+    if (result != STORE_FENCED)
+        session_send_reserved(a->core, &a->place, rcbuf_span(a->raw), (struct span){NULL, 0}, a->confirm);
+    rcbuf_unref(a->raw);
+    free(a);
+}
+
+/* From the unacknowledged one at place `first` on; the batch with the session's record is open. */
+static void send_again_from(struct session *s, uint32_t first)
+{
+    for (uint32_t i = first; i < s->unacked_count; i++) {
+        const struct unacked *x = &s->unacked[(s->unacked_at + i) % s->unacked_cap];
+        if (x->raw == NULL)
+            continue;
+        struct again *a = xcalloc(1, sizeof *a);
+        *a = (struct again){s->user->core, {s->sid, x->n, s->numbering}, rcbuf_ref(x->raw), x->entry != NULL};
+        user_after_commit(s->user, send_again, a);
+    }
+}
+
 /* Everything unacknowledged goes out again with fresh numbers behind what the client has: the numbers of
  * stanzas that cannot be repeated (dropped volatile ones) would be gaps in the client's count. */
 static void resend_unacked(struct session *s)
@@ -81,9 +112,10 @@ static void resend_unacked(struct session *s)
             continue;
         x.n = ++s->out_sent;
         *session_unacked_push(s) = x;
-        session_transmit(s, rcbuf_span(x.raw), (struct span){NULL, 0}, x.n, x.entry != NULL);
     }
     free(old);
+    session_save(s);
+    send_again_from(s, 0);
     if (from_mailbox)
         deliver_catch_up_again(s);
 }
@@ -152,8 +184,46 @@ static void resume_failed(struct user *u, uint64_t fresh_sid, const char *node, 
     u->core->out.send(u->core->out.ctx, node, &f);
 }
 
+/* A resumption whose numbers are on their way to the store. */
+struct resuming {
+    struct core *core;
+    uint64_t sid;
+    uint64_t fresh_sid;
+    uint64_t handled;
+    uint64_t acked;
+    uint64_t token;
+    uint32_t numbering;
+    char node[64];
+};
+
+static void tell_resumed(void *ctx, enum store_result result)
+{
+    struct resuming *r = ctx;
+    struct core *c = r->core;
+    struct session *s = session_find(c, r->sid);
+    if (result == STORE_FENCED || s == NULL) {
+        struct wire_frame f = {.kind = WIRE_NOT_MINE,
+                               .slot = 0xffff,
+                               .epoch = c->epoch,
+                               .num = WIRE_RESUME,
+                               .sid = r->fresh_sid,
+                               .token = r->token};
+        c->out.send(c->out.ctx, r->node, &f);
+    } else if (s->numbering == r->numbering) { /* else resumed once more meanwhile */
+        struct wire_frame f = {.kind = WIRE_RESUMED,
+                               .sid = r->fresh_sid,
+                               .session = s->sid,
+                               .to = span_of(s->full),
+                               .n = r->handled,
+                               .num = (uint32_t)(r->handled - s->sm_in_base),
+                               .token = r->acked};
+        session_frame(s, &f);
+    }
+    free(r);
+}
+
 void session_resume(struct user *u, uint64_t fresh_sid, struct span sm_id, uint32_t h, const char *node,
-                    uint64_t node_incarnation)
+                    uint64_t node_incarnation, uint64_t token)
 {
     struct core *c = u->core;
     struct session *s = NULL;
@@ -196,17 +266,14 @@ void session_resume(struct user *u, uint64_t fresh_sid, struct span sm_id, uint3
         s->out_sent = MAX(s->out_sent, acked);
     session_enter_state(s, SESSION_LIVE);
     stat_add(&resumed, 1);
-    struct wire_frame f = {.kind = WIRE_RESUMED,
-                           .sid = fresh_sid,
-                           .session = s->sid,
-                           .to = span_of(s->full),
-                           .n = s->in_handled,
-                           .num = (uint32_t)(s->in_handled - s->sm_in_base),
-                           .token = acked};
-    session_frame(s, &f);
     session_acked(s, acked);
     bool restored = s->restored;
     s->restored = false;
+    session_save(s);
+    struct resuming *r = xcalloc(1, sizeof *r);
+    *r = (struct resuming){c, s->sid, fresh_sid, s->in_handled, acked, token, s->numbering + 1};
+    snprintf(r->node, sizeof r->node, "%s", node);
+    user_after_commit(u, tell_resumed, r); /* before what is sent again */
     resend_unacked(s);
     if (restored) {
         s->cursor = u->floor;
@@ -243,12 +310,11 @@ static void send_again_after(struct session *s, uint64_t had)
     s->unacked_count = first;
     s->out_sent = had;
     s->numbering++;
-    for (unsigned i = 0; i < count; i++) {
+    for (unsigned i = 0; i < count; i++)
         *session_unacked_push(s) = (struct unacked){++s->out_sent, entries[i], raws[i]};
-        session_transmit(s, rcbuf_span(raws[i]), (struct span){NULL, 0}, s->out_sent, entries[i] != NULL);
-    }
     bool from_mailbox = s->restored || behind_mailbox;
     session_save(s);
+    send_again_from(s, first);
     if (s->restored || (behind && !s->sm)) {
         s->restored = false;
         feature_event(EV_SESSION_SYNCED, s->user, s);
