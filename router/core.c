@@ -32,7 +32,7 @@ static void floors_fire(struct timer *t, uint64_t now_ms)
 {
     struct core *c = CONTAINER_OF(t, struct core, floors);
     LIST_EACH (it, &c->floor_users)
-        user_touch(LIST_ENTRY(it, struct user, floor_node));
+        user_write_floor(LIST_ENTRY(it, struct user, floor_node));
     timer_set(&c->timers, t, now_ms + FLOORS_EVERY_MS);
 }
 

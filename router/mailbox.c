@@ -234,6 +234,14 @@ static struct store_id trim_below(struct user *u)
     return below;
 }
 
+void mailbox_write_again(struct user *u)
+{
+    u->refused = true;
+    u->floor_moved = true;
+    list_del(&u->floor_node);
+    list_add(&u->core->floor_users, &u->floor_node);
+}
+
 void deliver_write_floor(struct user *u)
 {
     uint64_t now = u->core->now_ms;

@@ -258,6 +258,17 @@ struct store_batch *user_batch(struct user *u)
     return &u->batch;
 }
 
+void user_write_floor(struct user *u)
+{
+    user_touch(u);
+    if (!u->refused)
+        return;
+    u->refused = false;
+    LIST_EACH (it, &u->sessions)
+        session_save(LIST_ENTRY(it, struct session, of_user));
+    finished_write(u);
+}
+
 bool user_commit_pending(const struct user *u)
 {
     return u->batch.count > 0 || !list_empty(&u->commits) ||
@@ -315,9 +326,11 @@ static void commit_done(void *ctx, enum store_result result)
         log_warn("user", "write refused: another router has claimed the user jid=%s", u->bare);
         user_lose(u);
     }
-    if (result == STORE_FULL)
+    if (result == STORE_FULL && u->state != USER_GONE) {
+        mailbox_write_again(u);
         log_error("user", "Redis refused a write for good, see the line before: often maxmemory jid=%s",
                   u->bare);
+    }
     struct list waiters;
     list_init(&waiters);
     list_splice(&waiters, &commit->waiters);

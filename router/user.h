@@ -43,6 +43,7 @@ struct user {
     struct store_id trimmed;   /* the store has dropped everything up to it */
     struct store_id trim_mark; /* where the floor was when `untrimmed` was 0 */
     uint32_t untrimmed;        /* entries finished since */
+    bool refused;              /* the store was full: what stands in memory is to be written again */
     bool floor_moved;          /* not written yet */
     uint64_t floor_written_ms; /* monotonic */
     struct list floor_node;    /* in core.floor_users while floor_moved */
@@ -91,6 +92,9 @@ void user_touch(struct user *u);
  * never: it waits. */
 typedef void user_commit_fn(void *ctx, enum store_result result);
 void user_after_commit(struct user *u, user_commit_fn *fn, void *ctx);
+
+/* Time to write the mailbox floor, and everything else when a batch was refused. */
+void user_write_floor(struct user *u);
 
 /* True when a commit is open or in flight: volatile stanzas must not overtake what waits for it. */
 bool user_commit_pending(const struct user *u);
