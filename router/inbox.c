@@ -117,6 +117,8 @@ static bool ready(struct core *c, struct user *u, const struct wire_frame *f, st
 struct opening {
     struct core *core;
     uint64_t sid;
+    struct wire_frame question; /* of it only what answer_not_mine needs */
+    char node[64];
 };
 
 static void opened(void *ctx, enum store_result result)
@@ -132,6 +134,8 @@ static void opened(void *ctx, enum store_result result)
                                .text = SPAN("the server's store is full")};
         session_frame(s, &f);
         session_close(s);
+    } else if (result == STORE_FENCED) { /* another owner must be asked, or this one again */
+        answer_not_mine(o->core, &o->question, o->node);
     }
     free(o);
 }
@@ -157,7 +161,10 @@ static void on_open(struct core *c, const struct wire_frame *f, struct span fram
         return;
     }
     struct opening *o = xcalloc(1, sizeof *o);
-    *o = (struct opening){c, f->sid};
+    *o = (struct opening){.core = c,
+                          .sid = f->sid,
+                          .question = {.kind = f->kind, .slot = f->slot, .sid = f->sid, .token = f->token}};
+    snprintf(o->node, sizeof o->node, "%s", from.node);
     user_after_commit(u, opened, o);
 }
 
