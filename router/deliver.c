@@ -198,6 +198,28 @@ static void transmit_all(struct delivery *d)
         session_send_reserved(d->core, &d->to[i], d->raw, (struct span){NULL, 0}, true);
 }
 
+/* The store has refused the entry for good. Who is there gets it all the same; for whoever only waits for a
+ * resumption it would stand in this process's memory alone, and that is not safe. */
+static void not_stored(struct delivery *d)
+{
+    struct entry *e = find_entry(d->user, d->id);
+    for (unsigned i = 0; i < d->count; i++) {
+        struct session *s = session_find(d->core, d->to[i].sid);
+        if (s != NULL && s->state == SESSION_LIVE) {
+            if (e != NULL)
+                e->stored = false;
+            return;
+        }
+    }
+    stat_add(&store_refused, 1);
+    answer(d, STANZA_E_RESOURCE_CONSTRAINT, "the server's store is full");
+    if (e == NULL)
+        return;
+    LIST_EACH (it, &d->user->sessions)
+        session_unassign_entry(LIST_ENTRY(it, struct session, of_user), e);
+    deliver_entry_free(e);
+}
+
 static void delivery_committed(void *ctx, enum store_result result)
 {
     struct delivery *d = ctx;
@@ -206,17 +228,8 @@ static void delivery_committed(void *ctx, enum store_result result)
         delivery_free(d);
         return;
     }
-    if (result == STORE_FULL) {
-        struct entry *e = find_entry(d->user, d->id);
-        if (e != NULL)
-            e->stored = false;
-        if (d->count == 0) {
-            stat_add(&store_refused, 1);
-            answer(d, STANZA_E_RESOURCE_CONSTRAINT, "the server's store is full");
-            if (e != NULL)
-                deliver_entry_free(e);
-        }
-    }
+    if (result == STORE_FULL)
+        not_stored(d);
     transmit_all(d);
     route_done(d->core, d->node, d->token, WIRE_DONE_TAKEN);
     delivery_free(d);

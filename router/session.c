@@ -563,6 +563,8 @@ void session_unassign_entry(struct session *s, struct entry *entry)
         struct unacked *x = &s->unacked[(s->unacked_at + i) % s->unacked_cap];
         if (x->entry == entry) {
             x->entry = NULL;
+            rcbuf_unref(x->raw);
+            x->raw = NULL;
             entry->refs--;
         }
     }

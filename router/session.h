@@ -132,7 +132,7 @@ void session_bundles_free(struct core *c);
 /* An entry stands unacknowledged under outbound number n (rebuilding after a load). */
 void session_assign(struct session *s, struct entry *entry, uint64_t n);
 
-/* Forgets an entry that is finished elsewhere. */
+/* Forgets an entry that is finished elsewhere or was refused, with its bytes. */
 void session_unassign_entry(struct session *s, struct entry *entry);
 
 /* True when a message may be sent now; else it stays in the mailbox until deliver_catch_up. */
