@@ -78,16 +78,13 @@ class Abuse(unittest.TestCase):
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 20000), hard))
         cls.sanitized = is_sanitized()
         cls.cluster = AbuseCluster()
+        cls.addClassCleanup(cls.cluster.remove)
         cls.port = cls.cluster.port(1)
         accounts = cls.cluster.tmp / "accounts"
         accounts.write_text("".join(f"{user}@{DOMAIN} {PASSWORD}\n" for user in USERS))
         cls.cluster.ctl("adduser", "--file", str(accounts))
         for user in USERS:  # first use of everything is not growth
             Raw(cls.port).login(user, PASSWORD, "first").close()
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.cluster.remove()
 
     def run(self, result=None):
         began = len(result.errors) + len(result.failures)
