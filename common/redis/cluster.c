@@ -9,14 +9,15 @@
  *
  * The map comes from the scout (CLUSTER SLOTS): every few seconds, and quickly while something is not served.
  * "Up" is the cluster that serves all assigned slots, or has served some for a while; "down" the one in which
- * no master is left or the nodes say that the cluster is down. Who was told "no answer" by a slot's trouble
- * hears "up" again when all is well. */
+ * no master serves: it can't be reached, or says itself that the cluster is down. Who was told "no answer" by
+ * a slot's trouble hears "up" again when all is well. */
 #include "common/redis/cluster.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "common/log/log.h"
+#include "common/redis/keys.h"
 #include "common/redis/redis_stats.h"
 #include "common/redis/scout.h"
 #include "common/redis/slots.h"
@@ -41,6 +42,9 @@ struct node {
     unsigned id;
     unsigned slots;
     uint64_t seen_ms; /* named by the map or by a redirection */
+    uint64_t probed_ms;
+    bool says_down; /* that the cluster is down, as far as it sees */
+    bool probing;
     bool leaving;
 };
 
@@ -82,11 +86,8 @@ struct cluster {
     uint64_t asked_ms;   /* the map, because of trouble */
     uint64_t failed_ms;  /* the last failure that "up" has to follow; 0 = none */
     uint64_t partial_ms; /* since then some slots are served, but not all; 0 = not so */
-    uint64_t probe_ms;
     bool mapped;
     bool up;
-    bool said_down; /* the nodes say that the cluster is down */
-    bool probing;
     bool dying;
     struct redis_address any_at;
     struct slot slots[REDIS_SLOTS];
@@ -110,7 +111,7 @@ static void wake(struct cluster *c)
 
 static bool node_serves(const struct node *n)
 {
-    return n != NULL && redis_conn_is_up(n->conn);
+    return n != NULL && redis_conn_is_up(n->conn) && !n->says_down;
 }
 
 static bool any_serves(const struct cluster *c)
@@ -152,9 +153,9 @@ static void consider(struct cluster *c)
     c->partial_ms = !any || whole ? 0 : c->partial_ms == 0 ? now : c->partial_ms;
     if (c->dying)
         return;
-    if (c->up && (!any || c->said_down))
+    if (c->up && !any)
         up_set(c, false);
-    else if (!c->up && !c->said_down && (whole || (any && c->mapped && now - c->partial_ms >= PARTIAL_MS)))
+    else if (!c->up && (whole || (any && c->mapped && now - c->partial_ms >= PARTIAL_MS)))
         up_set(c, true);
     else if (c->up && whole && c->failed_ms != 0 && now - c->failed_ms >= UP_AGAIN_MS)
         up_set(c, true);
@@ -185,12 +186,14 @@ static void on_node_down(void *ctx)
 {
     struct node *n = ctx;
     struct cluster *c = n->c;
+    n->says_down = n->probing = false;
     consider(c);
     if (!c->dying)
         scout_ask(c->scout);
     wake(c);
 }
 
+static void on_probed(void *ctx, const struct redis_reply *reply);
 static void on_node_lost(void *ctx, redis_fn *fn, void *fn_ctx);
 static void on_node_gone(void *ctx);
 
@@ -425,6 +428,8 @@ static void op_again(struct op *op, unsigned pause_ms)
 static void on_node_lost(void *ctx, redis_fn *fn, void *fn_ctx)
 {
     struct node *n = ctx;
+    if (fn == on_probed)
+        return;
     if (fn != on_op) {
         fail_at_once(n->c, fn, fn_ctx);
         return;
@@ -456,6 +461,18 @@ static struct node *redirected(struct cluster *c, const struct redis_reply *repl
     if (host.n == 0 && from != NULL)
         host = span_of(from->known.host); /* "the same as mine" */
     return host.n > 0 && port.n > 0 ? node_get(c, host, port) : NULL;
+}
+
+static void node_says_down(struct cluster *c, struct node *n)
+{
+    if (n == NULL || n->says_down || !redis_conn_is_up(n->conn))
+        return;
+    n->says_down = true;
+    n->probed_ms = now_of(c);
+    log_error("redis", "%s:%s says that the cluster is down: look at CLUSTER NODES and at the masters",
+              n->known.host, n->known.port);
+    consider(c);
+    wake(c);
 }
 
 static bool is_not_now(const struct redis_reply *reply)
@@ -498,14 +515,9 @@ static bool op_redirect(struct op *op, const struct redis_reply *reply)
     }
     if (!is_not_now(reply))
         return false;
-    bool down =
-        redis_error_is(reply, "CLUSTERDOWN") && !span_is(reply->text, "CLUSTERDOWN Hash slot not served");
     op_again(op, RETRY_MS);
-    if (down && !c->said_down) {
-        c->said_down = true;
-        log_error("redis", "the cluster says that it is down: look at CLUSTER NODES and at the masters");
-        consider(c);
-    }
+    if (redis_error_is(reply, "CLUSTERDOWN") && !span_is(reply->text, "CLUSTERDOWN Hash slot not served"))
+        node_says_down(c, s->node);
     return true;
 }
 
@@ -530,30 +542,24 @@ static void on_op(void *ctx, const struct redis_reply *reply)
 
 static void on_probed(void *ctx, const struct redis_reply *reply)
 {
-    struct cluster *c = ctx;
-    c->probing = false;
-    if (reply != NULL && redis_error_is(reply, "CLUSTERDOWN"))
+    struct node *n = ctx;
+    n->probing = false;
+    if (redis_error_is(reply, "CLUSTERDOWN"))
         return;
-    if (reply != NULL && c->said_down) {
-        c->said_down = false;
-        consider(c);
-    }
+    n->says_down = false;
+    on_node_up(n);
 }
 
-/* Asks a node that says the cluster is down whether it still is. */
+/* Asks nodes that say the cluster is down whether it still is. */
 static void probe(struct cluster *c, uint64_t now)
 {
-    if (!c->said_down || c->probing || now - c->probe_ms < MAP_TROUBLE_MS)
-        return;
-    c->probe_ms = now;
     LIST_EACH (it, &c->nodes) {
         struct node *n = LIST_ENTRY(it, struct node, link);
-        if (n->slots == 0 || !node_serves(n))
+        if (!n->says_down || n->probing || !redis_conn_is_up(n->conn) || now - n->probed_ms < MAP_TROUBLE_MS)
             continue;
-        c->probing = true;
-        redis_conn_command(n->conn, false, 2, (struct span[]){SPAN("EXISTS"), SPAN("jd:{cluster}:members")},
-                           on_probed, c);
-        return;
+        n->probed_ms = now;
+        n->probing = true;
+        redis_conn_command(n->conn, false, 2, (struct span[]){SPAN("EXISTS"), KEY_CLUSTER}, on_probed, n);
     }
 }
 
@@ -575,7 +581,7 @@ static void tick(struct cluster *c, uint64_t now)
         scout_ask_another(c->scout);
     }
     probe(c, now);
-    if (trouble || c->said_down || c->failed_ms != 0)
+    if (trouble || c->failed_ms != 0)
         wake(c);
 }
 
@@ -647,12 +653,10 @@ const char *cluster_reason(const struct cluster *c)
 {
     if (!c->mapped)
         return scout_reason(c->scout);
-    if (c->said_down)
-        return "the cluster says that it is down";
     LIST_EACH (it, (struct list *)&c->nodes) {
         const struct node *n = LIST_ENTRY(it, struct node, link);
         if (n->slots > 0 && !node_serves(n))
-            return redis_conn_reason(n->conn);
+            return n->says_down ? "a master says that the cluster is down" : redis_conn_reason(n->conn);
     }
     return "";
 }

@@ -60,6 +60,21 @@ static int setup(void **state)
     return 0;
 }
 
+/* Otherwise it is Redis's own affair that follows. */
+static void cluster_is_well(void)
+{
+    for (unsigned i = 0; i < cluster.count; i++) {
+        for (unsigned tries = 0;
+             strstr(cli(cluster.members[i].port, "CLUSTER INFO"), "cluster_state:ok") == NULL; tries++) {
+            if (tries == 100) {
+                print_message("%s\n", cli(cluster.members[i].port, "CLUSTER NODES"));
+                fail_msg("member %u: %s", i, cli(cluster.members[i].port, "CLUSTER INFO"));
+            }
+            usleep(50000);
+        }
+    }
+}
+
 static int teardown(void **state)
 {
     (void)state;
@@ -205,6 +220,7 @@ static void test_master_killed(void **state)
     load_run(&l, 500); /* this one lacks a replica now */
     member_start(&m[1]);
     cli_until(m[1].port, "INFO replication", "master_link_status:up");
+    cluster_is_well();
     load_progress(&l, 20, 8000);
     load_end(&l);
 }
