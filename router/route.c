@@ -370,6 +370,23 @@ static int by_token(const void *a, const void *b)
     return x->token < y->token ? -1 : x->token > y->token;
 }
 
+/* What this router itself has taken for a slot that is another's now will be answered, TAKEN or RETRY, when its
+ * commit is; until then nothing behind it may go to the new owner. */
+static void stall_behind_own(struct core *c)
+{
+    size_t at = 0;
+    struct pending *p;
+    while ((p = idmap_next(&c->pending, &at)) != NULL) {
+        if (p->retry || p->slot == NO_SLOT || strcmp(p->node, c->name) != 0)
+            continue;
+        const char *owner = c->out.owner(c->out.ctx, p->slot);
+        if (owner != NULL && strcmp(owner, c->name) == 0)
+            continue;
+        mark(c->stalled, p->slot, true);
+        retry_soon(c);
+    }
+}
+
 void route_reroute(struct core *c)
 {
     struct pending **all = xmalloc((c->pending.count + 1) * sizeof *all);
@@ -379,6 +396,7 @@ void route_reroute(struct core *c)
         if (must_move(c, p))
             all[count++] = p;
     memset(c->stalled, 0, sizeof c->stalled);
+    stall_behind_own(c);
     /* In the order in which they were first sent: order per stream is a promise. */
     qsort(all, count, sizeof *all, by_token);
     for (size_t i = 0; i < count; i++)
