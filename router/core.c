@@ -25,6 +25,7 @@ static void evict_fire(struct timer *t, uint64_t now_ms)
 {
     struct core *c = CONTAINER_OF(t, struct core, evict);
     user_evict_idle(c);
+    user_save_again(c);
     timer_set(&c->timers, t, now_ms + EVICT_EVERY_MS);
 }
 
@@ -51,6 +52,7 @@ struct core *core_new(const struct outside *out, struct store *store, const stru
     list_init(&c->dirty_handled);
     list_init(&c->idle_users);
     list_init(&c->floor_users);
+    list_init(&c->unsaved_users);
     c->floors.fire = floors_fire;
     timer_set(&c->timers, &c->floors, FLOORS_EVERY_MS);
     c->evict.fire = evict_fire;

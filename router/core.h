@@ -70,9 +70,10 @@ struct core {
     struct list dirty_users;   /* have a batch to commit at the end of the turn */
     struct list dirty_handled; /* sessions whose handled number moved */
     struct timer evict;
-    struct timer retry;      /* sends again what was answered RETRY (route.c) */
-    struct list idle_users;  /* candidates for eviction, oldest first */
-    struct list floor_users; /* their mailbox floor has moved and is not written yet */
+    struct timer retry;        /* sends again what was answered RETRY (route.c) */
+    struct list idle_users;    /* candidates for eviction, oldest first */
+    struct list unsaved_users; /* the store was full when their sessions' records were written */
+    struct list floor_users;   /* their mailbox floor has moved and is not written yet */
     struct timer floors;
     struct timer store_retry;
     struct idmap syncing;  /* sid → struct user that is being loaded for a SYNC or OPEN of that session */
@@ -83,8 +84,8 @@ struct core {
     struct span bundle_raw;   /* session_bundle_begin */
     struct map bundles;       /* node → targets so far */
     struct sweep sweep;
-    struct buf local;                  /* frames to this router itself (struct rcbuf *, owned) */
-    uint64_t begun[CORE_SLOTS / 64];   /* bit per slot: route_reroute has sent its first stanza */
+    struct buf local;                /* frames to this router itself (struct rcbuf *, owned) */
+    uint64_t begun[CORE_SLOTS / 64]; /* bit per slot: route_reroute has sent its first stanza */
     bool rerouting;
     uint64_t stalled[CORE_SLOTS / 64]; /* bit per slot: stanzas to it wait to be sent again (route.c) */
     struct map refused;                /* node → slots of which it must send something again (route.c) */

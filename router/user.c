@@ -78,6 +78,7 @@ struct user *user_get(struct core *c, struct span bare)
     list_init(&u->commits);
     list_init(&u->dirty);
     list_init(&u->idle);
+    list_init(&u->unsaved);
     list_init(&u->floor_node);
     map_put(&c->users, span_of(u->bare), u);
     claim_start(u);
@@ -91,6 +92,7 @@ static void user_free(struct user *u)
         map_del(&c->users, span_of(u->bare));
     list_del(&u->dirty);
     list_del(&u->idle);
+    list_del(&u->unsaved);
     contacts_free(u);
     list_del(&u->floor_node);
     LIST_EACH (it, &u->entries)
@@ -328,6 +330,8 @@ static void commit_done(void *ctx, enum store_result result)
     }
     if (result == STORE_FULL && u->state != USER_GONE) {
         mailbox_write_again(u);
+        if (list_empty(&u->unsaved))
+            list_add(&u->core->unsaved_users, &u->unsaved);
         log_error("user", "Redis refused a write for good, see the line before: often maxmemory jid=%s",
                   u->bare);
     }
@@ -422,6 +426,7 @@ void user_lose(struct user *u)
         map_del(&c->users, span_of(u->bare));
     list_del(&u->dirty);
     list_del(&u->floor_node);
+    list_del(&u->unsaved);
     LIST_EACH (it, &u->sessions)
         session_forget(LIST_ENTRY(it, struct session, of_user));
     parting_forget(c, u);
@@ -437,6 +442,20 @@ void user_lose(struct user *u)
     }
     lane_run(u);
     user_release(u);
+}
+
+void user_save_again(struct core *c)
+{
+    struct list again, *it;
+    list_init(&again);
+    list_splice(&again, &c->unsaved_users);
+    while ((it = list_pop(&again)) != NULL) {
+        struct user *u = LIST_ENTRY(it, struct user, unsaved);
+        LIST_EACH (at, &u->sessions)
+            session_save(LIST_ENTRY(at, struct session, of_user));
+        if (!list_empty(&u->sessions))
+            store_present(user_batch(u), u->slot, true);
+    }
 }
 
 void user_evict_idle(struct core *c)

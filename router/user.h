@@ -58,6 +58,7 @@ struct user {
     struct list *finishing;    /* who still waits for the batch that was just committed, NULL = nobody */
     struct list dirty;         /* in core.dirty_users */
     struct list idle;          /* in core.idle_users */
+    struct list unsaved;       /* in core.unsaved_users */
     uint64_t idle_since_ms;
 };
 
@@ -107,6 +108,9 @@ void user_lose(struct user *u);
 
 /* The store answers again: sends what it had not confirmed. */
 void user_store_back(struct core *c);
+
+/* Writes the records of sessions again that the store was too full for. */
+void user_save_again(struct core *c);
 
 /* Evicts users that nobody has needed for a while. */
 void user_evict_idle(struct core *c);
