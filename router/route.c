@@ -209,19 +209,21 @@ void route_error(struct core *c, const struct stanza *s, struct span own_bare, e
 struct bundle {
     const char *node; /* NULL = no owner now */
     bool gateway;
+    uint16_t slot; /* NO_SLOT, but for a slot that is stalled: presence keeps its order there, too */
     struct buf targets;
 };
 
-static struct bundle *bundle_for(struct bundle **bundles, size_t *count, const char *node, bool gateway)
+static struct bundle *bundle_for(struct bundle **bundles, size_t *count, const char *node, bool gateway,
+                                 uint16_t slot)
 {
     for (size_t i = 0; i < *count; i++)
-        if ((*bundles)[i].gateway == gateway &&
+        if ((*bundles)[i].gateway == gateway && (*bundles)[i].slot == slot &&
             ((*bundles)[i].node == node ||
              (node != NULL && (*bundles)[i].node != NULL && strcmp((*bundles)[i].node, node) == 0)))
             return &(*bundles)[i];
     *bundles = xrealloc(*bundles, (*count + 1) * sizeof **bundles);
     struct bundle *b = &(*bundles)[(*count)++];
-    *b = (struct bundle){.node = node, .gateway = gateway};
+    *b = (struct bundle){.node = node, .gateway = gateway, .slot = slot};
     return b;
 }
 
@@ -240,13 +242,15 @@ static void bundle_target(struct core *c, struct bundle **bundles, size_t *count
         return;
     }
     struct wire_target t = {.to = target};
-    wire_target_add(&bundle_for(bundles, count, node, !local)->targets, &t);
+    uint16_t slot = local ? c->out.slot(target) : NO_SLOT;
+    wire_target_add(
+        &bundle_for(bundles, count, node, !local, is_marked(c->stalled, slot) ? slot : NO_SLOT)->targets, &t);
 }
 
 static void send_bundles(struct core *c, struct wire_frame *f, struct bundle *bundles, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
-        f->slot = NO_SLOT;
+        f->slot = bundles[i].slot;
         f->targets = buf_span(&bundles[i].targets);
         stat_add(bundles[i].gateway ? &routed_gateway : &routed_router, 1);
         dispatch(c, bundles[i].node, f, f->sid, f->n);
@@ -370,8 +374,8 @@ static int by_token(const void *a, const void *b)
     return x->token < y->token ? -1 : x->token > y->token;
 }
 
-/* What this router itself has taken for a slot that is another's now will be answered, TAKEN or RETRY, when its
- * commit is; until then nothing behind it may go to the new owner. */
+/* What this router itself has taken for a slot that is another's now will be answered, TAKEN or RETRY, when
+ * its commit is; until then nothing behind it may go to the new owner. */
 static void stall_behind_own(struct core *c)
 {
     size_t at = 0;
