@@ -178,8 +178,23 @@ static void check_managers(void)
             sim_fail("%s has work left: %d stanzas", w.nodes[i].name, left);
 }
 
+/* Everybody sees the same members. */
+static void check_views(void)
+{
+    for (int i = 1; i < NODES && !w.failed; i++)
+        for (unsigned slot = 0; slot < MEMBER_SLOTS && !w.failed; slot += 61) {
+            const struct member_node *a = node_owner(&w.nodes[0], (uint16_t)slot),
+                                     *b = node_owner(&w.nodes[i], (uint16_t)slot);
+            if (a == NULL || b == NULL || strcmp(a->name, b->name) != 0 ||
+                w.nodes[i].member.epoch != registry_epoch())
+                sim_fail("%s and %s do not see the same owners (epochs %u and %u of %u)", w.nodes[0].name,
+                         w.nodes[i].name, w.nodes[0].member.epoch, w.nodes[i].member.epoch, registry_epoch());
+        }
+}
+
 void check_end(void)
 {
+    check_views();
     check_clients();
     check_messages();
     check_routers();

@@ -153,7 +153,7 @@ static void fault(enum fault f)
         break;
     case FAULT_FREEZE:
         n = sim_chance(70) ? any_router() : any_manager();
-        n->frozen_until_us = w.now_us + how_long();
+        n->frozen_until_us = MAX(n->frozen_until_us, w.now_us + how_long());
         sim_say("%s is stopped for %llu ms", n->name,
                 (unsigned long long)(n->frozen_until_us - w.now_us) / MS);
         break;
@@ -259,7 +259,6 @@ void fault_heal(void)
         for (int j = 0; j < NODES; j++)
             link_cut(i, j, false);
         node_redis(n, true);
-        n->frozen_until_us = 0;
         node_start(n);
         if (!n->router)
             manager_flow(n, false);

@@ -9,7 +9,8 @@
 
 static int usage(void)
 {
-    fprintf(stderr, "usage: sim --seed N [--verbose] [--frames] [--debug] | --seeds FROM COUNT [--expect-failure]\n");
+    fprintf(stderr,
+            "usage: sim --seed N [--verbose] [--frames] [--debug] | --seeds FROM COUNT [--expect-failure]\n");
     return 2;
 }
 

@@ -144,7 +144,7 @@ struct unsaid {
 struct client {
     int at;
     int user;
-    char resource[8];
+    char resource[16];
     char full[32];
     bool wants_sm;
     struct stream_pipe *pipe; /* NULL = no connection */
