@@ -326,9 +326,9 @@ static void send_again_after(struct session *s, uint64_t had)
 void session_sync(struct user *u, const struct wire_frame *f, const char *node, uint64_t node_incarnation)
 {
     struct session *s = session_find(u->core, f->sid);
-    /* A connection manager that was taken for dead may still hold the stream. */
-    bool elsewhere = s != NULL && s->state == SESSION_DETACHED &&
-                     (s->node_incarnation != node_incarnation || strcmp(s->node, node) != 0);
+    /* A connection manager that was taken for dead may still hold the stream. But one that has not noticed
+     * yet that its client has resumed elsewhere knows only numbers of before. */
+    bool elsewhere = s != NULL && (s->node_incarnation != node_incarnation || strcmp(s->node, node) != 0);
     if (s == NULL || s->user != u || elsewhere) {
         struct wire_frame kill = {.kind = WIRE_KILL,
                                   .sid = f->sid,

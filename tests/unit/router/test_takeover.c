@@ -161,6 +161,27 @@ static void test_stream_that_was_thought_dead(void **state)
     rig_stop();
 }
 
+/* The client has resumed on another connection manager; the old one, which has not noticed, says SYNC to the
+ * next router, with numbers of before. */
+static void test_sync_of_a_stream_of_yesterday(void **state)
+{
+    (void)state;
+    rig_start(people);
+    open_with_sm(1, "juliet@a");
+    struct session *s = session_find(rig.core, 1);
+    snprintf(s->node, sizeof s->node, "c2s-other");
+    session_save(s);
+    rig_run();
+    rig_crash();
+    struct wire_frame f = {
+        .kind = WIRE_SYNC, .slot = 1, .sid = 1, .from = SPAN("juliet@a/r"), .num = 1, .n = 1};
+    rig_frame("c2s", &f);
+    rig_run();
+    assert_true(rig.killed[1] != 0);
+    assert_string_equal(session_find(rig.core, 1)->node, "c2s-other");
+    rig_stop();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -170,6 +191,7 @@ int main(void)
         cmocka_unit_test(test_users_nobody_mentions_are_looked_after),
         cmocka_unit_test(test_index_is_left),
         cmocka_unit_test(test_stream_that_was_thought_dead),
+        cmocka_unit_test(test_sync_of_a_stream_of_yesterday),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
