@@ -323,6 +323,24 @@ static void send_again_after(struct session *s, uint64_t had)
         deliver_catch_up_again(s);
 }
 
+/* An OPEN that another owner has stored already: its client has had nothing of what was numbered there. */
+static void begin_anew(struct session *s)
+{
+    while (s->unacked_count > 0) {
+        struct unacked x = s->unacked[s->unacked_at];
+        s->unacked_at = (s->unacked_at + 1) % s->unacked_cap;
+        s->unacked_count--;
+        if (x.entry != NULL)
+            leave_to_mailbox(s, &x);
+        else
+            rcbuf_unref(x.raw);
+    }
+    s->out_sent = s->out_acked = 0;
+    s->numbering++;
+    session_save(s);
+    deliver_catch_up_again(s);
+}
+
 void session_sync(struct user *u, const struct wire_frame *f, const char *node, uint64_t node_incarnation)
 {
     struct session *s = session_find(u->core, f->sid);
@@ -355,7 +373,7 @@ void session_sync(struct user *u, const struct wire_frame *f, const char *node, 
         session_frame(s, &synced);
         send_again_after(s, f->num);
     } else {
-        s->restored = false; /* an OPEN: nothing was ever sent */
-        s->out_sent = 0;
+        s->restored = false;
+        begin_anew(s);
     }
 }
