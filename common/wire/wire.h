@@ -86,8 +86,8 @@ enum wire_done {
 #define WIRE_BROADCAST 0x0010u /* presence to subscribers: receivers check their rosters */
 #define WIRE_CONFIRM   0x0020u /* DELIVER: an ACKED is wanted (a mailbox entry waits for it) */
 
-#define WIRE_ORDERED   0x0040u /* ROUTE: after a RETRY the sender sends all of that slot again, in order … */
-#define WIRE_FIRST     0x0080u /* … and this is the first of them */
+#define WIRE_ORDERED 0x0040u /* ROUTE: after a RETRY the sender sends all of that slot again, in order … */
+#define WIRE_FIRST   0x0080u /* … and this is the first of them */
 
 #define WIRE_VERSION   1
 #define WIRE_MAX_BYTES (20u << 20)

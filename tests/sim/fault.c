@@ -225,6 +225,27 @@ static void next_word(void *a, uint64_t b)
     sim_after(sim_random(2 * plan.say_ms * MS), next_word, NULL, 0);
 }
 
+static const char *const names[FAULT_COUNT] = {"kill-router", "kill-manager", "cut-client",  "cut-link",
+                                               "isolate",     "freeze",       "redis-away",  "redis-gone",
+                                               "store-full",  "logout",       "slow-reader", "leave"};
+static unsigned spared;
+
+bool fault_spare(const char *list)
+{
+    for (struct span rest = span_of(list); rest.n > 0;) {
+        size_t n = span_index(rest, ',');
+        struct span name = span_sub(rest, 0, n);
+        rest = span_sub(rest, n + 1, rest.n);
+        unsigned f = 0;
+        while (f < FAULT_COUNT && !span_is(name, names[f]))
+            f++;
+        if (f == FAULT_COUNT)
+            return false;
+        spared |= 1u << f;
+    }
+    return true;
+}
+
 void fault_start(uint64_t until_us)
 {
     plan.until_us = until_us;
@@ -239,6 +260,7 @@ void fault_start(uint64_t until_us)
         plan.mask = 1u << sim_random(FAULT_COUNT) | 1u << sim_random(FAULT_COUNT) | 1u << FAULT_CUT_CLIENT;
     else
         plan.mask = (unsigned)sim_random(1u << FAULT_COUNT);
+    plan.mask &= ~spared;
     w.publications_lost = sim_chance(30) ? (int)sim_random(60) : 0;
     w.slow_store = sim_chance(30) ? (int)sim_random(40) : 1;
     sim_say("faults %03x every %llu ms, words every %llu ms", plan.mask, (unsigned long long)plan.every_ms,

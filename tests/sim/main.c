@@ -1,4 +1,5 @@
-/* sim --seed N [--verbose] [--frames] [--debug] | --seeds FROM COUNT [--expect-failure] */
+/* sim --seed N [--verbose] [--frames] [--debug] | --seeds FROM COUNT [--expect-failure]; --without
+ * FAULT,FAULT… */
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -10,7 +11,8 @@
 static int usage(void)
 {
     fprintf(stderr,
-            "usage: sim --seed N [--verbose] [--frames] [--debug] | --seeds FROM COUNT [--expect-failure]\n");
+            "usage: sim --seed N [--verbose] [--frames] [--debug] | --seeds FROM COUNT [--expect-failure]\n"
+            "     --without store-full,cut-link,… leaves kinds of fault out (fault.c names them)\n");
     return 2;
 }
 
@@ -32,6 +34,9 @@ int main(int argc, char **argv)
         } else if (strcmp(argv[i], "--seeds") == 0 && i + 2 < argc) {
             from = strtoull(argv[++i], NULL, 10);
             count = strtoull(argv[++i], NULL, 10);
+        } else if (strcmp(argv[i], "--without") == 0 && i + 1 < argc) {
+            if (!fault_spare(argv[++i]))
+                return usage();
         } else if (strcmp(argv[i], "--verbose") == 0) {
             verbose = true;
         } else if (strcmp(argv[i], "--debug") == 0) {

@@ -287,6 +287,8 @@ void pipe_server_ends(struct stream_pipe *p, bool crash);
 
 /* fault.c */
 void fault_start(uint64_t until_us);
+/* Leaves out the kinds of fault that a list names ("store-full,cut-link"); false: one is unknown. */
+bool fault_spare(const char *list);
 void fault_heal(void);
 
 /* check.c */
