@@ -96,7 +96,9 @@ static void clear_directed(struct session *s)
     map_free(&s->directed);
 }
 
-/* Tells those who got directed presence and no broadcast that the session is unavailable. */
+/* Tells those who got directed presence while they were no subscribers that the session is unavailable. Also
+ * those who have subscribed since: their own side may not know it yet and drop the broadcast, then the
+ * directed one must come. */
 static void end_directed(struct user *u, struct session *s, struct span raw, const struct origin *origin)
 {
     size_t at = 0;
@@ -106,9 +108,7 @@ static void end_directed(struct user *u, struct session *s, struct span raw, con
         struct buf out = {0};
         if (!jid_split(span_of(key), &jid))
             continue;
-        const struct contact *contact = contacts_find(u, jid_bare(&jid));
-        bool told = contact != NULL && (contact->state & CONTACT_FROM);
-        if (!told && readdress(&out, raw, span_of(s->full), span_of(key)))
+        if (readdress(&out, raw, span_of(s->full), span_of(key)))
             route_raw(u->core, buf_span(&out), origin);
         buf_free(&out);
     }
