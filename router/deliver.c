@@ -174,17 +174,6 @@ static void delivery_free(struct delivery *d)
     free(d);
 }
 
-static struct entry *find_entry(struct user *u, struct store_id id)
-{
-    for (struct list *it = u->entries.prev; it != &u->entries; it = it->prev) {
-        struct entry *e = LIST_ENTRY(it, struct entry, node);
-        int order = store_id_cmp(e->id, id);
-        if (order <= 0)
-            return order == 0 ? e : NULL;
-    }
-    return NULL;
-}
-
 static void answer(struct delivery *d, enum stanza_error error, const char *text)
 {
     struct wire_frame f;
@@ -202,7 +191,7 @@ static void transmit_all(struct delivery *d)
  * resumption it would stand in this process's memory alone, and that is not safe. */
 static void not_stored(struct delivery *d)
 {
-    struct entry *e = find_entry(d->user, d->id);
+    struct entry *e = mailbox_find(d->user, d->id);
     for (unsigned i = 0; i < d->count; i++) {
         struct session *s = session_find(d->core, d->to[i].sid);
         if (s != NULL && s->state == SESSION_LIVE) {

@@ -119,7 +119,7 @@ static struct entry *entry_new(struct user *u, struct store_id id)
     return e;
 }
 
-static struct entry *entry_find(struct user *u, struct store_id id)
+struct entry *mailbox_find(struct user *u, struct store_id id)
 {
     for (struct list *it = u->entries.next; it != &u->entries; it = it->next) {
         struct entry *e = LIST_ENTRY(it, struct entry, node);
@@ -355,7 +355,7 @@ static void take_chunk(struct session *s, const struct store_entry *entries, siz
     if (count > 0)
         session_save(s); /* opens the batch that what is sent here waits for */
     for (size_t i = 0; i < count && session_has_room(s); i++) {
-        struct entry *e = entry_find(u, entries[i].id);
+        struct entry *e = mailbox_find(u, entries[i].id);
         s->cursor = entries[i].id;
         if (e == NULL || !is_for(e, s))
             continue;
@@ -430,7 +430,7 @@ void deliver_reassign(struct user *u)
 
 void deliver_restore_assignment(struct session *s, uint64_t n, struct store_id id)
 {
-    struct entry *e = entry_find(s->user, id);
+    struct entry *e = mailbox_find(s->user, id);
     if (e == NULL)
         e = entry_new(s->user, id); /* stored = false until the mailbox shows it */
     session_assign(s, e, n);
@@ -480,7 +480,7 @@ static void restore_entry(struct user *u, const struct store_entry *stored_entry
         u->last_id = stored_entry->id;
     if (store_id_cmp(stored_entry->id, u->floor) <= 0 || finished_has(u, stored_entry->id))
         return;
-    struct entry *e = entry_find(u, stored_entry->id);
+    struct entry *e = mailbox_find(u, stored_entry->id);
     if (e == NULL)
         e = entry_new(u, stored_entry->id);
     e->stored = true;

@@ -22,6 +22,9 @@ void mailbox_taken_free(struct idmap *taken);
 /* A new entry with the next id. The caller writes it to the batch when store is true. */
 struct entry *mailbox_append(struct user *u, bool store);
 
+/* The unfinished entry of that id, or NULL. */
+struct entry *mailbox_find(struct user *u, struct store_id id);
+
 /* A session shall have the entry when it can take it. */
 void mailbox_want(struct entry *e, uint64_t sid);
 
