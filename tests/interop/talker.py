@@ -2,6 +2,7 @@
 RFC 6120 §8 here, and aioxmpp, which refuses what is not as the RFCs say. What comes in goes to `world`: message,
 presence, fault."""
 import asyncio
+import collections
 import datetime
 import logging
 
@@ -352,6 +353,7 @@ class Aio(Talker):
 
         stream._process_incoming_erroneous_stanza = erroneous
         stream._resume_sm = self.resume_in_order
+        self.count_from_enabled(stream)
         self.client.on_stream_suspended.connect(self.on_suspended)
         self.client.on_stream_resumed.connect(self.on_resumed)
         self.client.on_failure.connect(self.on_failure)
@@ -365,6 +367,26 @@ class Aio(Talker):
         for token in reversed(stream._sm_unacked_list):
             stream._active_queue.putleft_nowait(token)
         stream._sm_unacked_list.clear()
+
+    @staticmethod
+    def count_from_enabled(stream):
+        """The library looks at what came before <enabled/> only after it, and counts it (XEP-0198 §3: not to be)."""
+        early = collections.deque()
+        receive, process = stream.recv_stanza, stream._process_incoming
+
+        def received(stanza):
+            if not stream.sm_enabled:
+                early.append(stanza)
+            receive(stanza)
+
+        def processed(xmlstream, entry):
+            if early and entry[0] is early[0]:
+                early.popleft()
+                if stream.sm_enabled and isinstance(entry[0], aioxmpp.stanza.StanzaBase):
+                    stream._sm_inbound_ctr = (stream._sm_inbound_ctr - 1) & 0xFFFFFFFF
+            process(xmlstream, entry)
+
+        stream.recv_stanza, stream._process_incoming = received, processed
 
     def on_suspended(self, why):
         self.up = False
