@@ -15,9 +15,11 @@
 #include "s2s/listener.h"
 #include "s2s/metrics.h"
 #include "s2s/names.h"
+#include "s2s/posh.h"
 #include "s2s/s2s.h"
 
 #define SASL_ATTEMPTS 3
+#define HOLD_POSH     4 /* reason of conn_hold, beside the leg's */
 
 /* A pair that was asked for by dialback. */
 struct proof {
@@ -33,7 +35,8 @@ struct in {
     char *header_from;                /* prepared, NULL = the header had none */
     char *external;                   /* the domain that SASL has proven */
     unsigned sasl_failures;
-    bool certified; /* the certificate is good for header_from */
+    struct posh_call *posh; /* asking header_from about the peer's certificate */
+    bool certified;         /* the certificate is good for header_from */
     bool bidi;
 };
 
@@ -106,20 +109,62 @@ static bool prepare(struct span text, struct buf *out)
     return text.n > 0 && jid_prepare_domain(text, out, NULL);
 }
 
+/* What can be known of the certificate is known: answers the header. */
+static void answer_header(struct in *in)
+{
+    struct leg *l = &in->leg;
+    if (in->certified)
+        names_rely(l);
+    leg_open(l, l->stream.version > 0);
+    if (l->stream.version > 0)
+        write_features(in);
+    if (in->external != NULL) { /* the stream after SASL is ready at once */
+        leg_step_done(l);
+        use_both_ways(in, span_of(in->external), buf_span(&l->from));
+    } else {
+        leg_step(l);
+    }
+}
+
+static void on_posh(void *ctx, enum posh_verdict verdict, const char *why)
+{
+    struct in *in = ctx;
+    struct leg *l = &in->leg;
+    in->posh = NULL;
+    in->certified = verdict == POSH_VERIFIED;
+    log_info("s2s", "certificate of domain=%s peer=%s is %s by POSH: %s", in->header_from,
+             conn_peer_name(&l->conn), in->certified ? "good" : "not good", why);
+    if (verdict == POSH_OTHER) {
+        metric_add(S2S_REFUSED_POSH);
+        leg_fail(l, STREAM_E_NOT_AUTHORIZED, "the domain names other certificates by POSH");
+    } else {
+        answer_header(in);
+    }
+    conn_unhold(&l->conn, HOLD_POSH);
+}
+
 static void check_certificate(struct in *in)
 {
     const char *why = NULL;
     struct leg *l = &in->leg;
     in->certified = false;
-    if (l->conn.tls == NULL || in->header_from == NULL)
+    if (l->conn.tls == NULL || in->header_from == NULL) {
+        answer_header(in);
         return;
-    enum names_verdict verdict = names_check(l->conn.tls, span_of(in->header_from), &why);
+    }
+    struct span domain = span_of(in->header_from);
+    enum names_verdict verdict = names_check(l->conn.tls, domain, &why);
     in->certified = verdict == NAMES_GOOD;
     if (!in->certified) {
         metric_add(names_metric(verdict));
         log_info("s2s", "certificate of domain=%s peer=%s is not good: %s", in->header_from,
                  conn_peer_name(&l->conn), why);
+        in->posh = posh_start(l->s2s->posh, domain, l->conn.tls, on_posh, in);
     }
+    if (in->posh != NULL)
+        conn_hold(&l->conn, HOLD_POSH);
+    else
+        answer_header(in);
 }
 
 static void on_opened(struct leg *l, const struct xml_element *header)
@@ -164,15 +209,6 @@ static void on_opened(struct leg *l, const struct xml_element *header)
         leg_fail(l, STREAM_E_POLICY_VIOLATION, "that domain may not connect here");
     } else {
         check_certificate(in);
-        leg_open(l, l->stream.version > 0);
-        if (l->stream.version > 0)
-            write_features(in);
-        if (in->external != NULL) { /* the stream after SASL is ready at once */
-            leg_step_done(l);
-            use_both_ways(in, span_of(in->external), buf_span(&l->from));
-        } else {
-            leg_step(l);
-        }
     }
 }
 
@@ -302,7 +338,8 @@ static void on_result(struct in *in, struct span from, struct span to, struct sp
         answer(in, "result", to, from, (struct span){0}, "error", "resource-constraint");
         return;
     }
-    bool certified = l->conn.tls != NULL && names_check(l->conn.tls, from, &why) == NAMES_GOOD;
+    bool certified = (in->certified && span_is(from, in->header_from)) ||
+                     (l->conn.tls != NULL && names_check(l->conn.tls, from, &why) == NAMES_GOOD);
     if (!certified && s->conf->s2s_require_certificate) {
         metric_add(S2S_REFUSED_CERT_NAME);
         answer(in, "result", to, from, (struct span){0}, "error", "not-authorized");
@@ -480,7 +517,10 @@ static void on_timeout(struct leg *l)
 
 static void on_lost(struct leg *l, const char *why)
 {
+    struct in *in = in_of(l);
     (void)why;
+    posh_cancel(in->posh);
+    in->posh = NULL;
     domain_leg_lost(l);
 }
 

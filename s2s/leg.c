@@ -6,6 +6,7 @@
 #include "common/log/log.h"
 #include "common/tls/tls.h"
 #include "s2s/metrics.h"
+#include "s2s/names.h"
 #include "s2s/relay.h"
 #include "s2s/s2s.h"
 
@@ -120,6 +121,9 @@ static void on_tick(struct timer *t, uint64_t now)
     if (l->step_ms != 0 && now >= l->step_ms) {
         metric_add(S2S_TIMEOUT_STEP);
         l->role->timeout(l);
+    } else if (names_expired(l)) {
+        metric_add(S2S_REFUSED_EXPIRED);
+        leg_fail(l, STREAM_E_RESET, "your certificate has run out");
     } else if (l->asked_ms != 0 && now >= l->asked_ms + (uint64_t)conf->s2s_ack_timeout_s * 1000) {
         metric_add(S2S_TIMEOUT_ACK);
         leg_fail(l, STREAM_E_CONNECTION_TIMEOUT, "stanzas were not acknowledged in time");

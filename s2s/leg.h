@@ -60,9 +60,10 @@ struct leg {
     uint64_t asked_n;  /* out_n at the last <r/> */
     uint64_t asked_ms; /* oldest <r/> without an answer, 0 = none */
 
-    uint64_t used_ms; /* a stanza went either way */
-    uint64_t step_ms; /* deadline of the step, 0 = none */
-    uint64_t rate_ms; /* token bucket: time of the last refill */
+    uint64_t used_ms;        /* a stanza went either way */
+    uint64_t step_ms;        /* deadline of the step, 0 = none */
+    uint64_t certificate_ms; /* what it relies on runs out then (ms since 1970), 0 = it relies on none */
+    uint64_t rate_ms;        /* token bucket: time of the last refill */
     uint64_t rate_left;
     bool over; /* lost() was called */
 };

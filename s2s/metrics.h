@@ -39,6 +39,9 @@
     METRIC(AUTH_IN_CERT, "authentications_total", "Streams proven",                                         \
            "direction=\"in\",by=\"dialback-with-certificate\"")                                             \
     METRIC(DANE, "dane_total", "Certificates verified by TLSA records", NULL)                               \
+    METRIC(POSH_VERIFIED, "posh_total", "Certificates looked up by POSH", "result=\"verified\"")            \
+    METRIC(POSH_OTHER, "posh_total", "Certificates looked up by POSH", "result=\"other-certificate\"")      \
+    METRIC(POSH_NONE, "posh_total", "Certificates looked up by POSH", "result=\"no-document\"")             \
     METRIC(AUTH_COMPONENT, "authentications_total", "Streams proven",                                       \
            "direction=\"component\",by=\"secret\"")                                                         \
     METRIC(REFUSED_TOO_MANY, "refused_total", "Refused, by reason", "reason=\"too-many-connections\"")      \
@@ -47,6 +50,8 @@
     METRIC(REFUSED_CERT_CHAIN, "refused_total", "Refused, by reason", "reason=\"certificate-chain\"")       \
     METRIC(REFUSED_NO_CERT, "refused_total", "Refused, by reason", "reason=\"no-certificate\"")             \
     METRIC(REFUSED_DANE, "refused_total", "Refused, by reason", "reason=\"dane\"")                          \
+    METRIC(REFUSED_POSH, "refused_total", "Refused, by reason", "reason=\"posh\"")                          \
+    METRIC(REFUSED_EXPIRED, "refused_total", "Refused, by reason", "reason=\"certificate-expired\"")        \
     METRIC(REFUSED_NO_TLS, "refused_total", "Refused, by reason", "reason=\"no-tls\"")                      \
     METRIC(REFUSED_HEADER, "refused_total", "Refused, by reason", "reason=\"other-domain-in-header\"")      \
     METRIC(REFUSED_HOST, "refused_total", "Refused, by reason", "reason=\"host-unknown\"")                  \

@@ -2,8 +2,10 @@
 
 #include <stdlib.h>
 
+#include "common/base/clock.h"
 #include "common/jid/jid.h"
 #include "common/tls/tls.h"
+#include "s2s/leg.h"
 
 bool names_same(struct span text, struct span domain)
 {
@@ -39,6 +41,18 @@ enum names_verdict names_check(struct tls *t, struct span domain, const char **w
     free(plain);
     *why = good ? NULL : "it is for other names";
     return good ? NAMES_GOOD : NAMES_OTHER;
+}
+
+void names_rely(struct leg *l)
+{
+    struct tls_peer peer;
+    if (tls_get_peer(l->conn.tls, &peer))
+        l->certificate_ms = peer.expires_ms;
+}
+
+bool names_expired(const struct leg *l)
+{
+    return l->certificate_ms != 0 && clock_wall_ms() >= l->certificate_ms;
 }
 
 enum s2s_metric names_metric(enum names_verdict verdict)

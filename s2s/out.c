@@ -21,6 +21,7 @@
 #include "s2s/domain.h"
 #include "s2s/metrics.h"
 #include "s2s/names.h"
+#include "s2s/posh.h"
 #include "s2s/resolve.h"
 #include "s2s/s2s.h"
 
@@ -39,6 +40,7 @@ struct out {
     struct leg leg;
     struct remote *remote; /* NULL = has been told of the end */
     struct resolve_call *call;
+    struct posh_call *posh; /* asking the domain about the peer's certificate */
     struct target *targets;
     unsigned target_count, target;
     struct local *first; /* whose name the header bears */
@@ -68,6 +70,7 @@ static struct out *out_of(struct leg *l)
 static void out_free(struct out *o)
 {
     resolve_cancel(o->call);
+    posh_cancel(o->posh);
     if (o->begun)
         leg_fini(&o->leg);
     free(o->targets);
@@ -172,6 +175,8 @@ struct out *out_start(struct remote *r)
 static void on_lost(struct leg *l, const char *why)
 {
     struct out *o = out_of(l);
+    posh_cancel(o->posh);
+    o->posh = NULL;
     domain_leg_lost(l);
     if (o->state == OUT_CONNECTING || o->state == OUT_HEADER)
         metric_add(S2S_CONN_FAILED);
@@ -267,27 +272,60 @@ static void on_connected(struct leg *l)
         send_header(o);
 }
 
-static void on_secured(struct leg *l)
+/* TLS is there, and what can be known of the peer's certificate is known. */
+static void go_on(struct out *o)
 {
-    struct out *o = out_of(l);
-    const char *why = NULL;
-    enum names_verdict verdict = names_check(l->conn.tls, span_of(o->remote->domain), &why);
-    o->certified = verdict == NAMES_GOOD;
-    if (!o->certified) {
-        bool refused = o->dane || l->s2s->conf->s2s_require_certificate;
-        metric_add(o->dane ? S2S_REFUSED_DANE : names_metric(verdict));
-        log_info("s2s", "certificate of domain=%s is not good: %s%s", o->remote->domain, why,
-                 refused ? "" : "; going on with dialback alone");
-        if (refused) {
-            o->reason = "its server's certificate is not valid";
-            conn_drop(&l->conn, o->reason);
-            return;
-        }
-    }
+    struct leg *l = &o->leg;
+    if (o->certified)
+        names_rely(l);
     if (o->dane)
         metric_add(S2S_DANE);
     stream_restart(&l->stream);
     send_header(o);
+}
+
+static void on_bad_certificate(struct out *o, enum s2s_metric metric, const char *why, bool refused)
+{
+    metric_add(metric);
+    log_info("s2s", "certificate of domain=%s is not good: %s%s", o->remote->domain, why,
+             refused ? "" : "; going on with dialback alone");
+    if (refused) {
+        o->reason = "its server's certificate is not valid";
+        conn_drop(&o->leg.conn, o->reason);
+    } else {
+        go_on(o);
+    }
+}
+
+static void on_posh(void *ctx, enum posh_verdict verdict, const char *why)
+{
+    struct out *o = ctx;
+    o->posh = NULL;
+    o->certified = verdict == POSH_VERIFIED;
+    if (o->certified) {
+        log_info("s2s", "certificate of domain=%s is good by POSH", o->remote->domain);
+        go_on(o);
+    } else {
+        bool other = verdict == POSH_OTHER;
+        on_bad_certificate(o, other ? S2S_REFUSED_POSH : S2S_REFUSED_CERT_CHAIN, why,
+                           other || o->leg.s2s->conf->s2s_require_certificate);
+    }
+}
+
+static void on_secured(struct leg *l)
+{
+    struct out *o = out_of(l);
+    const char *why = NULL;
+    struct span domain = span_of(o->remote->domain);
+    enum names_verdict verdict = names_check(l->conn.tls, domain, &why);
+    o->certified = verdict == NAMES_GOOD;
+    if (!o->certified && !o->dane)
+        o->posh = posh_start(l->s2s->posh, domain, l->conn.tls, on_posh, o);
+    if (o->certified)
+        go_on(o);
+    else if (o->posh == NULL)
+        on_bad_certificate(o, o->dane ? S2S_REFUSED_DANE : names_metric(verdict), why,
+                           o->dane || l->s2s->conf->s2s_require_certificate);
 }
 
 static void dialback(struct out *o);

@@ -290,15 +290,41 @@ static bool find_fixed(struct resolver *r, struct span domain, struct target *ou
     return ring_address(text, &out->address) > 0;
 }
 
-struct resolve_call *resolve_start(struct resolver *r, struct span domain, resolve_fn *fn, void *ctx)
+static struct resolve_call *call_new(struct resolver *r, resolve_fn *fn, void *ctx)
 {
     struct resolve_call *c = xcalloc(1, sizeof *c);
-    struct buf ascii = {0};
     c->resolver = r;
     c->fn = fn;
     c->ctx = ctx;
     c->timer.fire = on_timer;
     list_add(&r->calls, &c->node);
+    return c;
+}
+
+struct resolve_call *resolve_host(struct resolver *r, struct span host, resolve_fn *fn, void *ctx)
+{
+    struct resolve_call *c = call_new(r, fn, ctx);
+    char text[280];
+    snprintf(text, sizeof text, "%.*s:0", SPAN_FMT(host));
+    bool fixed = ring_address(text, &c->fixed.address) > 0;
+    if (fixed || host.n == 0 || host.n > 240) {
+        c->result = fixed ? RESOLVE_OK : RESOLVE_NONE;
+        ring_timer_set(r->ring, &c->timer, 0);
+        return c;
+    }
+    memcpy(c->domain, host.p, host.n);
+    c->hosts[0] = (struct srv){.port = 0};
+    memcpy(c->hosts[0].host, c->domain, sizeof c->domain);
+    c->host_count = 1;
+    ask_addresses(c);
+    ring_timer_set(r->ring, &c->timer, c->open > 0 ? TIMEOUT_MS : 0);
+    return c;
+}
+
+struct resolve_call *resolve_start(struct resolver *r, struct span domain, resolve_fn *fn, void *ctx)
+{
+    struct resolve_call *c = call_new(r, fn, ctx);
+    struct buf ascii = {0};
     bool fixed = find_fixed(r, domain, &c->fixed);
     if (fixed || !jid_domain_to_ascii(domain, &ascii) || ascii.n > 240 || r->ub == NULL) {
         c->result = fixed ? RESOLVE_OK : RESOLVE_NONE;

@@ -40,6 +40,8 @@ void resolver_free(struct resolver *r);
 
 /* Looks a domain up (prepared, U-labels). fn is called once, later; never after resolve_cancel. */
 struct resolve_call *resolve_start(struct resolver *r, struct span domain, resolve_fn *fn, void *ctx);
+/* Only the addresses of a host (A-labels, or an address itself); the targets' ports are 0. */
+struct resolve_call *resolve_host(struct resolver *r, struct span host, resolve_fn *fn, void *ctx);
 void resolve_cancel(struct resolve_call *call);
 
 #endif

@@ -15,6 +15,7 @@
 #include "s2s/domain.h"
 #include "s2s/leg.h"
 #include "s2s/metrics.h"
+#include "s2s/posh.h"
 #include "s2s/resolve.h"
 #include "s2s/s2s.h"
 
@@ -171,6 +172,7 @@ static void on_sweep(struct timer *t, uint64_t now_ms)
     (void)now_ms;
     ring_timer_set(s->ring, t, SWEEP_MS);
     domain_sweep(s);
+    posh_sweep(s->posh);
     components_sweep(s);
 }
 
@@ -232,6 +234,7 @@ static void *role_start(struct proc *p)
         s2s_free(s);
         return NULL;
     }
+    s->posh = posh_new(s);
     metrics_init();
     start_streams(s);
     uplink_init(s);
@@ -324,6 +327,7 @@ static void role_stop(void *self)
     domain_free_all(s);
     components_free(s); /* what they still hold tells the uplink */
     uplink_free(s);
+    posh_free(s->posh);
     resolver_free(s->resolver);
     conn_hub_free(&s->hub);
     s2s_free(s);

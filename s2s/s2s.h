@@ -13,6 +13,7 @@
 
 struct component;
 struct listener;
+struct posh;
 struct resolver;
 struct tls_ctx;
 
@@ -45,6 +46,7 @@ struct s2s {
     struct list components; /* component.c */
     struct map addresses;   /* listener.c: connections by address */
     struct resolver *resolver;
+    struct posh *posh;    /* NULL = switched off */
     struct buf secret;    /* of dialback keys, empty until Redis has told it */
     struct timer sweep;   /* of domain queues */
     struct timer refresh; /* of what Redis knows */

@@ -65,10 +65,19 @@ bool tls_get_peer(struct tls *t, struct tls_peer *out)
     *out = (struct tls_peer){
         .verified = verdict == X509_V_OK,
         .why_not = verdict == X509_V_OK ? NULL : X509_verify_cert_error_string(verdict),
+        .in_date = X509_cmp_current_time(X509_get0_notBefore(x)) < 0 &&
+                   X509_cmp_current_time(X509_get0_notAfter(x)) > 0,
         .expires_ms = tls_time_ms(X509_get0_notAfter(x)),
         .by_dane = verdict == X509_V_OK && matched && usage >= 2,
     };
     return true;
+}
+
+bool tls_peer_hash(struct tls *t, size_t n, uint8_t *out)
+{
+    X509 *x = SSL_get0_peer_certificate(t->ssl);
+    const EVP_MD *md = n == 32 ? EVP_sha256() : n == 48 ? EVP_sha384() : n == 64 ? EVP_sha512() : NULL;
+    return x != NULL && md != NULL && X509_digest(x, md, out, NULL) == 1;
 }
 
 static bool text_is(const ASN1_STRING *s, const char *want)

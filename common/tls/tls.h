@@ -95,11 +95,16 @@ bool tls_get_binding(const struct tls *t, enum tls_binding kind, struct buf *out
 struct tls_peer {
     bool verified;
     const char *why_not; /* borrowed; NULL when verified */
+    bool in_date;        /* the certificate itself, verified or not */
     uint64_t expires_ms; /* ms since 1970 */
     bool by_dane;        /* verified by a TLSA record for this certificate or its authority, names included
                             where they matter (RFC 7671 §5.1) */
 };
 bool tls_get_peer(struct tls *t, struct tls_peer *out);
+
+/* The hash of the peer's certificate as DER, n bytes: 32 for SHA-256, 48 for SHA-384, 64 for SHA-512. False
+ * when there is none. */
+bool tls_peer_hash(struct tls *t, size_t n, uint8_t *out);
 
 /* True when the peer's certificate names the domain: dNSName (with wildcard), SRVName of service
  * ("xmpp-server", NULL = don't look), XmppAddr; never the CN (RFC 6120 §13.7.1.2, RFC 9525). dNSName and

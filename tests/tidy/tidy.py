@@ -22,6 +22,8 @@ FOREIGN = [
     (r"microhttpd", {"proc"}),
     (r"(idn2|uni(str|norm|case|ctype|type|name|width|stdio|conv|gbrk|lbrk|wbrk)\.h)", {"jid"}),
     (r"unbound", {"s2s"}),
+    (r"curl/", {"s2s"}),
+    (r"jansson", {"s2s"}),
     (r"wslay/", {"c2s"}),
     (r"cmocka", set()),
 ]
