@@ -9,6 +9,9 @@
 
 enum {
     OPT_DOMAIN = 256,
+    OPT_PEER,
+    OPT_PEER_DOMAIN,
+    OPT_RESUME,
     OPT_PREFIX,
     OPT_PASSWORD,
     OPT_MECH,
@@ -32,6 +35,9 @@ enum {
 };
 
 static const struct option options[] = {{"domain", required_argument, NULL, OPT_DOMAIN},
+                                        {"peer", required_argument, NULL, OPT_PEER},
+                                        {"peer-domain", required_argument, NULL, OPT_PEER_DOMAIN},
+                                        {"resume", no_argument, NULL, OPT_RESUME},
                                         {"prefix", required_argument, NULL, OPT_PREFIX},
                                         {"password", required_argument, NULL, OPT_PASSWORD},
                                         {"mech", required_argument, NULL, OPT_MECH},
@@ -61,16 +67,18 @@ static void print_help(void)
         printf("  %-10s %s\n", scenarios[i]->name, scenarios[i]->what);
     printf("\noptions:\n"
            "  --domain D          domain of the accounts (localhost)\n"
+           "  --peer HOST:PORT --peer-domain D   a second server, where clients with odd numbers live\n"
            "  --prefix P          accounts are P0, P1, … (bench)\n"
            "  --first N           number of the first account (0)\n"
            "  --password S        of all accounts (bench)\n"
            "  --mech M            PLAIN, SCRAM-SHA-1, SCRAM-SHA-256, SCRAM-SHA-512 (PLAIN)\n"
            "  --tls MODE          none, starttls, direct (starttls)\n"
-           "  --sm                enable stream management\n"
+           "  --sm                enable stream management; --resume: and resume sessions (reconnect)\n"
            "  --clients N         connections (400); --pairs N: the same as --clients 2N\n"
            "  --parallel N        logins under way at once (64)\n"
            "  --window N          messages outstanding per pair, requests per client (1)\n"
-           "  --contacts N        contacts of each in the scenario presence (50)\n"
+           "  --contacts N        contacts (presence, mixed), roster items, receivers or resources of each "
+           "(50)\n"
            "  --bytes N           size of a message's body (100)\n"
            "  --rate R            offered messages a second in all, open loop (0: closed loop)\n"
            "  --warmup S --duration S --settle S   seconds before, of, and between phases (2, 10, 2)\n"
@@ -124,6 +132,14 @@ static bool take(struct args *a, int option, const char *value)
         return parse_tls(value, &a->tls);
     case OPT_SM:
         return a->sm = true;
+    case OPT_RESUME:
+        return a->sm = a->resume = true;
+    case OPT_PEER:
+        a->peer = value;
+        return true;
+    case OPT_PEER_DOMAIN:
+        a->peer_domain = value;
+        return true;
     case OPT_JSON:
         return a->json = true;
     case OPT_CLIENTS:
@@ -190,6 +206,10 @@ bool args_parse(int argc, char **argv, struct args *out, bool *help)
     }
     if (argc - optind != 2) {
         fprintf(stderr, "jackdaw-bench: give a scenario and HOST:PORT; --help lists them\n");
+        return false;
+    }
+    if ((out->peer == NULL) != (out->peer_domain == NULL)) {
+        fprintf(stderr, "jackdaw-bench: --peer and --peer-domain go together\n");
         return false;
     }
     out->scenario = argv[optind];

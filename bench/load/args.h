@@ -9,13 +9,16 @@ enum tls_mode { TLS_MODE_NONE, TLS_MODE_STARTTLS, TLS_MODE_DIRECT };
 
 struct args {
     const char *scenario;
-    const char *address;  /* HOST:PORT */
-    const char *domain;   /* of the accounts, and the stream's `to` */
-    const char *prefix;   /* accounts are PREFIX0, PREFIX1, … */
-    const char *password; /* of all of them */
+    const char *address;     /* HOST:PORT */
+    const char *domain;      /* of the accounts, and the stream's `to` */
+    const char *peer;        /* HOST:PORT of a second server, for clients with odd numbers; NULL = none */
+    const char *peer_domain; /* and its domain */
+    const char *prefix;      /* accounts are PREFIX0, PREFIX1, … */
+    const char *password;    /* of all of them */
     enum sasl_mech mech;
     enum tls_mode tls;
     bool sm;           /* enable stream management */
+    bool resume;       /* resume a session after a lost connection */
     bool json;         /* print the result as JSON */
     unsigned clients;  /* connections; chat: two a pair */
     unsigned first;    /* number of the first account */

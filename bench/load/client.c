@@ -2,6 +2,7 @@
  * The features are searched as bytes: what is looked for cannot stand in them by chance. */
 #include "bench/load/client.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -14,6 +15,65 @@
 
 #define DIAL_TIMEOUT_MS    30000
 #define CLIENTS_PER_SOURCE 20000 /* local ports of one 127.0.0.x */
+
+/* ---- names ---- */
+
+struct identity {
+    unsigned account, resource;
+};
+
+static struct identity identity(const struct bench *b, unsigned number)
+{
+    struct identity who = {number, UINT_MAX};
+    if (b->scenario->identity != NULL)
+        b->scenario->identity(&b->args, number, &who.account, &who.resource);
+    return who;
+}
+
+static bool elsewhere(const struct bench *b, unsigned number)
+{
+    return b->args.peer != NULL && number % 2 == 1;
+}
+
+const char *client_domain(const struct bench *b, unsigned number)
+{
+    return elsewhere(b, number) ? b->args.peer_domain : b->args.domain;
+}
+
+static void add_resource(struct buf *out, const struct bench *b, unsigned number)
+{
+    unsigned resource = identity(b, number).resource;
+    buf_add_lit(out, "bench");
+    if (resource != UINT_MAX)
+        buf_add_u64(out, resource);
+}
+
+void client_add_bare(struct buf *out, const struct bench *b, unsigned number)
+{
+    buf_add_str(out, b->args.prefix);
+    buf_add_u64(out, b->args.first + identity(b, number).account);
+    buf_add_char(out, '@');
+    buf_add_str(out, client_domain(b, number));
+}
+
+void client_add_jid(struct buf *out, const struct bench *b, unsigned number)
+{
+    client_add_bare(out, b, number);
+    buf_add_char(out, '/');
+    add_resource(out, b, number);
+}
+
+bool client_parse_jid(const struct bench *b, struct span jid, unsigned *number)
+{
+    size_t prefix = strlen(b->args.prefix), at = span_index(jid, '@');
+    uint64_t value;
+    if (at <= prefix || at == jid.n || memcmp(jid.p, b->args.prefix, prefix) != 0 ||
+        !span_to_u64(span_sub(jid, prefix, at - prefix), UINT32_MAX, &value) || value < b->args.first ||
+        value - b->args.first >= b->args.clients)
+        return false;
+    *number = (unsigned)(value - b->args.first);
+    return true;
+}
 
 static void fail(struct client *c, const char *why)
 {
@@ -32,7 +92,7 @@ void client_send(struct client *c)
 
 static void open_stream(struct client *c, enum client_state next)
 {
-    struct stream_header h = {.to = span_of(c->bench->args.domain), .version = true};
+    struct stream_header h = {.to = span_of(client_domain(c->bench, c->number)), .version = true};
     stream_restart(&c->stream);
     stream_open(&c->stream, &h, client_out(c));
     client_send(c);
@@ -57,7 +117,7 @@ static void authenticate(struct client *c, struct span features)
         fail(c, "the server does not offer that mechanism");
         return;
     }
-    buf_addf(&user, "%s%u", a->prefix, a->first + c->number);
+    buf_addf(&user, "%s%u", a->prefix, a->first + identity(c->bench, c->number).account);
     sasl_client_free(c->sasl);
     c->sasl = sasl_client_begin(a->mech, buf_span(&user), span_of(a->password), &c->stretched, &first);
     buf_addf(client_out(c), "<auth xmlns='" NS_SASL "' mechanism='%s'>", sasl_mech_name(a->mech));
@@ -95,9 +155,16 @@ static void answer_challenge(struct client *c, struct span text, bool success)
 
 static void ask_bind(struct client *c, struct span features)
 {
+    if (c->sm_id != NULL) {
+        buf_addf(client_out(c), "<resume xmlns='" NS_SM "' previd='%s' h='%u'/>", c->sm_id, c->sm_handled);
+        client_send(c);
+        c->state = CLIENT_RESUME;
+        return;
+    }
     c->wants_session = has(features, NS_SESSION) && !has(features, "<optional");
-    buf_add_lit(client_out(c),
-                "<iq type='set' id='bind'><bind xmlns='" NS_BIND "'><resource>bench</resource></bind></iq>");
+    buf_add_lit(client_out(c), "<iq type='set' id='bind'><bind xmlns='" NS_BIND "'><resource>");
+    add_resource(client_out(c), c->bench, c->number);
+    buf_add_lit(client_out(c), "</resource></bind></iq>");
     client_send(c);
     c->state = CLIENT_BIND;
 }
@@ -141,6 +208,12 @@ static void on_manage(struct client *c, const struct xml_element *e)
         client_send(c);
     } else if (span_is(e->name, "enabled") && c->state == CLIENT_ENABLE) {
         c->sm_on = true;
+        c->sm_handled = 0;
+        if (c->bench->args.resume)
+            c->sm_id = xasprintf("%.*s", SPAN_FMT(xml_element_attr(e, "id")));
+        go_online(c);
+    } else if (span_is(e->name, "resumed") && c->state == CLIENT_RESUME) {
+        c->sm_on = c->resumed = true;
         go_online(c);
     } else if (span_is(e->name, "failed")) {
         fail(c, "stream management was refused");
@@ -190,7 +263,7 @@ static void on_element(struct client *c, const struct xml_element *e, struct spa
     } else if (span_is(e->ns, NS_SM)) {
         on_manage(c, e);
     } else if (c->state == CLIENT_PROCEED && span_is(e->name, "proceed")) {
-        conn_tls_connect(&c->conn, tls_connect(c->bench->tls, c->bench->args.domain));
+        conn_tls_connect(&c->conn, tls_connect(c->bench->tls, client_domain(c->bench, c->number)));
     } else if (c->state == CLIENT_ONLINE) {
         c->sm_handled += c->sm_on;
         c->events->stanza(c, e, raw);
@@ -206,7 +279,7 @@ static void on_open(struct conn *conn)
     struct client *c = CONTAINER_OF(conn, struct client, conn);
     enum tls_mode mode = c->bench->args.tls;
     if (mode == TLS_MODE_DIRECT)
-        conn_tls_connect(conn, tls_connect(c->bench->tls, c->bench->args.domain));
+        conn_tls_connect(conn, tls_connect(c->bench->tls, client_domain(c->bench, c->number)));
     else
         open_stream(c, mode == TLS_MODE_STARTTLS ? CLIENT_CLEAR : CLIENT_FEATURES);
 }
@@ -276,8 +349,7 @@ static void on_gone(struct conn *conn)
     stream_free(&c->stream);
     sasl_client_free(c->sasl);
     c->sasl = NULL;
-    c->sm_on = c->leaving = false;
-    c->sm_handled = 0;
+    c->sm_on = c->resumed = c->leaving = false;
     c->events->gone(c);
 }
 
@@ -295,6 +367,8 @@ bool client_setup(struct bench *b, const char **why)
     char *error = NULL;
     *why = "not a numeric HOST:PORT";
     if (ring_address(b->args.address, &b->address) == 0)
+        return false;
+    if (b->args.peer != NULL && ring_address(b->args.peer, &b->peer) == 0)
         return false;
     *why = "no TLS";
     b->tls = tls_ctx_new(&config, &error);
@@ -314,8 +388,8 @@ bool client_dial(struct client *c)
     stream_init(&c->stream, &b->stream_kind, STREAM_INITIATING);
     c->state = CLIENT_DIALLING;
     c->dialled_ns = clock_mono_ns();
-    if (conn_dial(&b->hub, &c->conn, &handler, &b->address, c->number < CLIENTS_PER_SOURCE ? NULL : source,
-                  DIAL_TIMEOUT_MS))
+    if (conn_dial(&b->hub, &c->conn, &handler, elsewhere(b, c->number) ? &b->peer : &b->address,
+                  c->number < CLIENTS_PER_SOURCE ? NULL : source, DIAL_TIMEOUT_MS))
         return true;
     c->state = CLIENT_OFF;
     return false;
@@ -325,34 +399,14 @@ void client_leave(struct client *c)
 {
     c->leaving = true;
     c->state = CLIENT_OFF;
+    free(c->sm_id);
+    c->sm_id = NULL;
     stream_close(&c->stream, client_out(c));
     conn_finish(&c->conn);
 }
 
-/* ---- names ---- */
-
-void client_add_bare(struct buf *out, const struct bench *b, unsigned number)
+void client_cut(struct client *c)
 {
-    buf_add_str(out, b->args.prefix);
-    buf_add_u64(out, b->args.first + number);
-    buf_add_char(out, '@');
-    buf_add_str(out, b->args.domain);
-}
-
-void client_add_jid(struct buf *out, const struct bench *b, unsigned number)
-{
-    client_add_bare(out, b, number);
-    buf_add_lit(out, "/bench");
-}
-
-bool client_parse_jid(const struct bench *b, struct span jid, unsigned *number)
-{
-    size_t prefix = strlen(b->args.prefix), at = span_index(jid, '@');
-    uint64_t value;
-    if (at <= prefix || at == jid.n || memcmp(jid.p, b->args.prefix, prefix) != 0 ||
-        !span_to_u64(span_sub(jid, prefix, at - prefix), UINT32_MAX, &value) || value < b->args.first ||
-        value - b->args.first >= b->args.clients)
-        return false;
-    *number = (unsigned)(value - b->args.first);
-    return true;
+    c->leaving = true;
+    fail(c, "cut");
 }

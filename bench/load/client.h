@@ -19,6 +19,7 @@ enum client_state {
     CLIENT_AUTH,
     CLIENT_BINDABLE, /* waits for the features after login */
     CLIENT_BIND,
+    CLIENT_RESUME,
     CLIENT_SESSION,
     CLIENT_ENABLE,
     CLIENT_ONLINE
@@ -42,6 +43,8 @@ struct client {
     unsigned number; /* from 0; the account is PREFIX(first + number) */
     uint32_t sm_handled;
     bool sm_on;
+    bool resumed; /* online again with the session of before */
+    char *sm_id;  /* to resume with; NULL = nothing to resume */
     bool wants_session;
     bool leaving; /* client_leave: the end is no loss */
     uint64_t dialled_ns;
@@ -66,7 +69,13 @@ void client_send(struct client *c);
 /* Ends the stream and the connection; `gone` follows. */
 void client_leave(struct client *c);
 
-/* "PREFIX12@DOMAIN" of any client's number, appended; with the resource that all of them bind. */
+/* Breaks the connection without a word; `gone` follows, and client_dial resumes with --resume. */
+void client_cut(struct client *c);
+
+/* The domain that a client's account belongs to. */
+const char *client_domain(const struct bench *b, unsigned number);
+
+/* "PREFIX12@DOMAIN" of any client's number, appended; with the resource that it binds. */
 void client_add_bare(struct buf *out, const struct bench *b, unsigned number);
 void client_add_jid(struct buf *out, const struct bench *b, unsigned number);
 

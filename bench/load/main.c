@@ -17,8 +17,12 @@ static void next_phase(struct bench *b);
 void bench_done(struct bench *b, uint64_t start_ns)
 {
     b->done++;
-    if (b->phase == PHASE_MEASURE && start_ns != 0)
-        hist_add(&b->latency, (clock_mono_ns() - start_ns) / 1000);
+    if (b->phase != PHASE_MEASURE || start_ns == 0)
+        return;
+    uint64_t us = (clock_mono_ns() - start_ns) / 1000;
+    hist_add(&b->latency, us);
+    hist_add(&b->seconds.latency, us);
+    hist_add(&b->minutes.latency, us);
 }
 
 void bench_trouble(struct bench *b, unsigned number, const char *why)
@@ -53,7 +57,7 @@ static void on_online(struct client *c)
         buf_add_lit(client_out(c), "<presence/>");
         client_send(c);
     }
-    if (b->scenario->own_logins)
+    if (b->scenario->own_logins || b->phase != PHASE_LOGIN)
         return;
     b->online++;
     b->under_way--;
@@ -116,7 +120,8 @@ static void next_phase(struct bench *b)
     case PHASE_WARMUP:
         cpu_calibrate_reset();
         cpu_read(&b->args.servers, false, &b->from);
-        b->done_mark = b->done;
+        b->done_mark = b->seconds.done = b->minutes.done = b->done;
+        b->seconds.cpu_ns = b->minutes.cpu_ns = b->from.total_ns;
         enter(b, PHASE_MEASURE, s->idle ? 0 : b->args.duration_s);
         break;
     case PHASE_MEASURE:
@@ -127,6 +132,12 @@ static void next_phase(struct bench *b)
             s->stop(b);
         enter(b, PHASE_SETTLE, s->idle ? 0 : b->args.settle_s);
         break;
+    case PHASE_SETTLE:
+        if (s->quiet != NULL && !s->quiet(b)) {
+            enter(b, PHASE_SETTLE, 0.2);
+            break;
+        }
+        __attribute__((fallthrough));
     default:
         if (s->finish != NULL)
             s->finish(b);
@@ -141,13 +152,37 @@ static void on_phase_end(struct timer *t, uint64_t now_ms)
     next_phase(CONTAINER_OF(t, struct bench, timer));
 }
 
+/* Ends a stretch of a series. */
+static void series_add(struct bench *b, struct series *s, const struct cpu_sample *now)
+{
+    if (s->count == s->cap)
+        s->items = xrealloc(s->items, (s->cap = MAX(2 * s->cap, 64u)) * sizeof s->items[0]);
+    s->items[s->count++] = (struct stretch){.end_s = (double)(now->wall_ns - b->from.wall_ns) / 1e9,
+                                            .done = b->done - s->done,
+                                            .p50_us = hist_quantile_us(&s->latency, 0.5),
+                                            .p90_us = hist_quantile_us(&s->latency, 0.9),
+                                            .p99_us = hist_quantile_us(&s->latency, 0.99),
+                                            .max_us = s->latency.max_us,
+                                            .cpu_s = (double)(now->total_ns - s->cpu_ns) / 1e9};
+    s->done = b->done;
+    s->cpu_ns = now->total_ns;
+    s->latency = (struct hist){0};
+}
+
 static void on_second(struct timer *t, uint64_t now_ms)
 {
     struct bench *b = CONTAINER_OF(t, struct bench, second);
     (void)now_ms;
-    fprintf(stderr, "\r%-10s %6u online %5u failed %10llu %s (%llu/s)   ", phase_names[b->phase], b->online,
-            b->failed, (unsigned long long)b->done, b->scenario->unit,
-            (unsigned long long)(b->done - b->done_last));
+    if (b->phase == PHASE_MEASURE) {
+        struct cpu_sample now;
+        cpu_read(&b->args.servers, false, &now);
+        series_add(b, &b->seconds, &now);
+        if (b->seconds.count % 60 == 0)
+            series_add(b, &b->minutes, &now);
+    }
+    fprintf(stderr, "\r%-10s %4us %6u online %5u failed %10llu %s (%llu/s)   ", phase_names[b->phase],
+            b->phase == PHASE_MEASURE ? b->seconds.count : 0, b->online, b->failed,
+            (unsigned long long)b->done, b->scenario->unit, (unsigned long long)(b->done - b->done_last));
     b->done_last = b->done;
     ring_timer_set(b->ring, &b->second, 1000);
 }

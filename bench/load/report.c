@@ -23,6 +23,24 @@ static double per(double a, double b)
 static const double quantiles[] = {0.5, 0.9, 0.99, 0.999};
 static const char *const quantile_names[] = {"p50_us", "p90_us", "p99_us", "p999_us"};
 
+static void json_series(struct json *j, const char *key, const struct series *s)
+{
+    json_open(j, key, '[');
+    for (unsigned i = 0; i < s->count; i++) {
+        const struct stretch *at = &s->items[i];
+        json_open(j, NULL, '{');
+        json_double(j, "end_s", at->end_s);
+        json_u64(j, "done", at->done);
+        json_u64(j, "p50_us", at->p50_us);
+        json_u64(j, "p90_us", at->p90_us);
+        json_u64(j, "p99_us", at->p99_us);
+        json_u64(j, "max_us", at->max_us);
+        json_double(j, "cpu_s", at->cpu_s);
+        json_close(j, '}');
+    }
+    json_close(j, ']');
+}
+
 static void print_json(const struct bench *b)
 {
     struct buf out = {0};
@@ -61,6 +79,9 @@ static void print_json(const struct bench *b)
     json_close(&j, ']');
     json_double(&j, "bytes_per_session",
                 per((double)b->idle.total_pss_bytes - (double)b->before.total_pss_bytes, b->online));
+    json_series(&j, "seconds", &b->seconds);
+    json_series(&j, "minutes", &b->minutes);
+    json_text(&j, "note", span_of(b->note));
     json_text(&j, "trouble", span_of(b->trouble));
     json_close(&j, '}');
     printf("%s\n", buf_cstr(&out));
@@ -106,6 +127,8 @@ static void print_text(const struct bench *b)
     }
     printf("  lost %llu, duplicated %llu, reordered %llu\n", (unsigned long long)b->lost,
            (unsigned long long)b->duplicated, (unsigned long long)b->reordered);
+    if (b->note != NULL)
+        printf("  %s\n", b->note);
     if (b->args.servers.count > 0)
         print_processes(b);
     if (b->trouble != NULL)

@@ -18,14 +18,31 @@ struct scenario {
     bool own_logins;                            /* logs its clients in itself, after `start` */
     bool idle;                                  /* nothing happens while measuring: memory only */
     unsigned (*multiple)(const struct args *a); /* clients come in groups of so many; NULL = 1 */
-    void (*online)(struct client *c);           /* NULL: sends initial presence */
-    bool (*ready)(struct bench *b);             /* NULL: as soon as all are online */
+    /* Account and resource of a client; NULL: the account of its number, resource "bench". */
+    void (*identity)(const struct args *a, unsigned number, unsigned *account, unsigned *resource);
+    void (*online)(struct client *c); /* NULL: sends initial presence */
+    bool (*ready)(struct bench *b);   /* NULL: as soon as all are online */
     void (*start)(struct bench *b);
     void (*stanza)(struct client *c, const struct xml_element *e, struct span raw);
     void (*gone)(struct client *c);
     void (*stop)(struct bench *b);
+    bool (*quiet)(struct bench *b); /* after `stop`: what was begun has ended; NULL: at once */
     /* Judges what has arrived: fills bench.lost and the like. */
     void (*finish)(struct bench *b);
+};
+
+/* What happened in each stretch of the measurement; unit by unit, for plots. */
+struct stretch {
+    double end_s; /* since measuring began */
+    uint64_t done, p50_us, p90_us, p99_us, max_us;
+    double cpu_s; /* of the server's processes */
+};
+
+struct series {
+    struct stretch *items;
+    unsigned count, cap;
+    uint64_t done, cpu_ns; /* at the end of the last one */
+    struct hist latency;   /* since then */
 };
 
 extern const struct scenario *const scenarios[];
@@ -39,7 +56,7 @@ struct bench {
     struct conn_hub hub;
     struct tls_ctx *tls;
     struct stream_kind stream_kind;
-    struct sockaddr_storage address;
+    struct sockaddr_storage address, peer; /* peer: of odd clients, when args.peer is set */
     struct client *clients;
     enum phase phase;
     struct timer timer; /* the end of the phase */
@@ -52,6 +69,9 @@ struct bench {
     uint64_t measured;  /* units while measuring */
     uint64_t lost, duplicated, reordered;
     struct hist latency; /* while measuring */
+    struct series seconds, minutes;
+    uint64_t cpu_last_ns;
+    char *note; /* the scenario's own words in the report */
     struct cpu_sample before, idle, from, to;
     double factor; /* calibration while measuring */
     char *trouble; /* the first failure, for the report */

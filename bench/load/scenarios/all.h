@@ -9,5 +9,11 @@ extern const struct scenario scenario_presence;
 extern const struct scenario scenario_ping;
 extern const struct scenario scenario_logins;
 extern const struct scenario scenario_idle;
+extern const struct scenario scenario_roster;
+extern const struct scenario scenario_roster_set;
+extern const struct scenario scenario_fanout;
+extern const struct scenario scenario_resources;
+extern const struct scenario scenario_reconnect;
+extern const struct scenario scenario_mixed;
 
 #endif
