@@ -18,12 +18,18 @@
 #include "common/base/random.h"
 #include "common/log/log.h"
 
-#define FINISH_MS       5000  /* for the last bytes of a stream */
-#define DRAIN_MS        2000  /* for the peer's end after ours */
 #define LINGER_MS       20000 /* for the router to take the last stanzas of a clean end */
+#define DRAIN_LINGER_MS 1000  /* the same while the process drains */
 #define HELD_PAUSE      4096  /* bytes kept for a held session before its socket is no longer read */
 #define NUDGE_ANSWER_MS 30000
 #define PLAIN_KEEP      65536
+
+/* How long an ended stream waits, and how long while the process drains: then a client that does not read or
+ * does not close must not hold up the restart. */
+static const struct {
+    unsigned send_ms; /* for the last bytes to leave */
+    unsigned end_ms;  /* for the peer's end after ours */
+} patience[] = {{5000, 2000}, {1000, 300}};
 
 static void conn_close(struct conn *c);
 static void conn_read(struct conn *c);
@@ -60,7 +66,7 @@ static void conn_close(struct conn *c)
     list_del(&c->dirty);
     ring_cancel(c->c2s->ring, &c->recv);
     ring_cancel(c->c2s->ring, &c->send);
-    c->expires_ms = ring_now_ms(c->c2s->ring) + (c->c2s->draining ? DRAIN_MS : LINGER_MS);
+    c->expires_ms = ring_now_ms(c->c2s->ring) + (c->c2s->draining ? DRAIN_LINGER_MS : LINGER_MS);
     list_add(&c->c2s->dying, &c->dying);
     ring_again(c->c2s->ring);
 }
@@ -112,7 +118,7 @@ static void conn_shut(struct conn *c)
 {
     c->phase = CONN_DRAINING;
     shutdown(c->fd, SHUT_WR);
-    ring_timer_set(c->c2s->ring, &c->timer, DRAIN_MS);
+    ring_timer_set(c->c2s->ring, &c->timer, patience[c->c2s->draining].end_ms);
     if (c->eof)
         conn_close(c);
     else
@@ -478,10 +484,15 @@ static void on_timer(struct timer *t, uint64_t now_ms)
 
 void conn_leave(struct conn *c, uint64_t delay_ms)
 {
-    if (c->phase >= CONN_FINISHING)
-        return;
+    struct ring *ring = c->c2s->ring;
     c->leaving = true;
-    ring_timer_set(c->c2s->ring, &c->timer, delay_ms);
+    if (c->phase == CONN_CLOSED)
+        c->expires_ms = MIN(c->expires_ms, ring_now_ms(ring) + DRAIN_LINGER_MS);
+    else if (c->phase >= CONN_FINISHING)
+        ring_timer_set(ring, &c->timer,
+                       c->phase == CONN_DRAINING ? patience[true].end_ms : patience[true].send_ms);
+    else
+        ring_timer_set(ring, &c->timer, delay_ms);
 }
 
 /* ---- the session's questions ---- */
@@ -627,7 +638,7 @@ static void host_ended(struct session *s, enum session_end how)
     if (c->phase == CONN_CLOSED)
         return;
     c->phase = CONN_FINISHING;
-    ring_timer_set(c->c2s->ring, &c->timer, FINISH_MS);
+    ring_timer_set(c->c2s->ring, &c->timer, patience[c->c2s->draining].send_ms);
     conn_dirty(c);
 }
 

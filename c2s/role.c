@@ -12,10 +12,11 @@
 
 #define BUFFER_COUNT       1024
 #define BUFFER_BYTES       4096
-#define SWEEP_MS           5000  /* also the grain of conn.expires_ms */
+#define SWEEP_MS           5000  /* also the grain of conn.expires_ms … */
+#define SWEEP_DRAINING_MS  100   /* … and while the process drains */
 #define LOGIN_STANZA_BYTES 10000 /* before login (RFC 6120 §13.12: not below) */
 #define DEPTH_MAX          64
-#define LEAVE_JITTER_MS    2000
+#define LEAVE_JITTER_MS    2500 /* at most; else so that a thousand a second log in elsewhere */
 
 /* ---- certificates ---- */
 
@@ -140,7 +141,7 @@ static void on_sweep(struct timer *t, uint64_t now_ms)
 {
     struct c2s *c = CONTAINER_OF(t, struct c2s, sweep);
     limits_sweep(&c->limits, now_ms);
-    ring_timer_set(c->ring, t, SWEEP_MS);
+    ring_timer_set(c->ring, t, c->draining ? SWEEP_DRAINING_MS : SWEEP_MS);
 }
 
 static void c2s_free(struct c2s *c)
@@ -254,10 +255,12 @@ static void role_drain(void *self)
     if (c->draining)
         return;
     c->draining = true;
+    ring_timer_set(c->ring, &c->sweep, SWEEP_DRAINING_MS);
     listeners_close(c);
     log_info("c2s", "draining %llu connections", (unsigned long long)c->count);
+    uint64_t spread_ms = MIN(c->count, (uint64_t)LEAVE_JITTER_MS);
     LIST_EACH (it, &c->conns)
-        conn_leave(LIST_ENTRY(it, struct conn, node), random_u64() % LEAVE_JITTER_MS);
+        conn_leave(LIST_ENTRY(it, struct conn, node), random_u64() % spread_ms);
     if (c->count == 0)
         proc_drained(c->proc);
 }

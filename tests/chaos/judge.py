@@ -77,6 +77,13 @@ def count_sessions(run, results, counts):
     counts["sessions_of_sm_clients"] = f"{sum(r['sessions'] for r in results if r['sm'])} of {sum(r['sm'] for r in results)} clients"
     counts["resume_time"] = times_ms([t for r in results for _, t in r["resumes"]])
     counts["sends_held_back"] = sum(r["skipped"] for r in results)
+    if run.args.rolling:
+        for what, n in trouble.items():
+            if what != "system-shutdown":
+                run.violations.append(f"{n} clients saw more than a resume: {what}")
+    for r in results:
+        if r["sm"] and r["sessions"] > 1:
+            run.violations.append(f"u{r['index']} had {r['sessions']} sessions")
     counts["stream_errors"] = ", ".join(f"{n} {what}" for what, n in trouble.most_common(6)) or "none"
     for r in results:
         for when, text in r["failed_resumes"]:

@@ -2,6 +2,7 @@
 
     ("go",)        the clients connect
     ("rate", N)    N messages a second from now on          ("chaos", share)  that share of the clients is away at any time
+    ("probe", S)   each sends every S seconds, to itself and to its neighbour in turn; 0 = no more
     ("subscribe",) everybody asks for the contacts' presence ("announce",)     everybody changes its presence
     ("vanish", [(index, politely)...])                       ("state",)        numbers that tell how far things are
     ("results",)   everything that was counted               ("end",)
@@ -29,6 +30,7 @@ class Worker:
             Client(i, domain, nodes, random.Random(seed * 1000003 + i), self.contacts_of(i), i not in plain) for i in indices
         ]
         self.rate = 0.0
+        self.probe_s = 0.0
         self.away_share = 0.0
         self.churn = 0.0
         self.skipped = 0
@@ -50,10 +52,17 @@ class Worker:
             now = time.monotonic()
             passed, last = min(now - last, 0.2), now
             due += self.rate * passed / BURST
-            while due >= 1:
-                due -= 1
+            # What nobody could send now (all away, or too much unacknowledged) is owed: the rate is one of the whole run.
+            refused = 0
+            while due >= 1 and refused < len(senders):
                 at = (at + 1) % len(senders)
-                if not senders[at].vanished and not senders[at].burst(self.pick(BURST)):
+                if senders[at].vanished:
+                    refused += 1
+                elif senders[at].burst(self.pick(BURST)):
+                    due -= 1
+                    refused = 0
+                else:
+                    refused += 1
                     self.skipped += BURST
             if self.away_share > 0:
                 cuts += len(self.clients) * self.away_share / sum(AWAY_S) * 2 * passed
@@ -66,6 +75,23 @@ class Worker:
                     c = self.rng.choice(self.clients)
                     if c.connected:
                         c.announce()
+
+    async def probe(self):
+        """One message each, evenly spread over the interval."""
+        senders = [c for c in self.clients if c.sm]
+        due = time.monotonic()
+        at = 0
+        while True:
+            await asyncio.sleep(0.002)
+            now = time.monotonic()
+            if self.probe_s <= 0 or due < now - 1:
+                due = now
+            while self.probe_s > 0 and due <= now:
+                due += self.probe_s / len(senders)
+                at += 1
+                c = senders[at % len(senders)]
+                if not c.burst([c.index if at // len(senders) % 2 else (c.index + 1) % self.total]):
+                    self.skipped += 1
 
     def state(self):
         """Also asks for acknowledgements, so that the numbers move."""
@@ -110,7 +136,7 @@ class Worker:
             if not task.cancelled() and task.exception() is not None:
                 traceback.print_exception(task.exception())
 
-        self.tasks = [asyncio.create_task(c.run()) for c in self.clients] + [asyncio.create_task(self.drive())]
+        self.tasks = [asyncio.create_task(c.run()) for c in self.clients] + [asyncio.create_task(self.drive()), asyncio.create_task(self.probe())]
         for t in self.tasks:
             t.add_done_callback(over)
 
@@ -119,6 +145,8 @@ class Worker:
             self.go()
         elif name == "rate":
             self.rate = args[0]
+        elif name == "probe":
+            self.probe_s = args[0]
         elif name == "chaos":
             self.away_share = args[0]
         elif name == "subscribe":
