@@ -353,6 +353,18 @@ static void on_take_over(struct core *c, const struct wire_frame *f, struct span
 
 /* ---- frames of routers and gateways ---- */
 
+/* Sent, or kept for a link, by a router that has lost the stanza's sender to another one since: the new owner
+ * may have said more. */
+static bool is_stale(const struct core *c, const struct wire_frame *f, const char *node)
+{
+    const struct jid *from = &f->stanza.from;
+    if ((f->flags & WIRE_PASSED_ON) != 0 || f->epoch > c->epoch || from->local_n == 0 ||
+        !core_is_local_domain(c, jid_domain(from)))
+        return false;
+    const char *owner = c->out.owner(c->out.ctx, c->out.slot(jid_bare(from)));
+    return owner == NULL || strcmp(owner, node) != 0;
+}
+
 static void receive(struct core *c, struct user *u, const struct wire_frame *f, struct span target,
                     struct sender from, uint64_t token)
 {
@@ -360,6 +372,7 @@ static void receive(struct core *c, struct user *u, const struct wire_frame *f, 
                      .user = u,
                      .again = (f->flags & WIRE_AGAIN) != 0,
                      .broadcast = (f->flags & WIRE_BROADCAST) != 0,
+                     .stale = f->stanza.kind == STANZA_PRESENCE && is_stale(c, f, from.node),
                      .stanza = f->stanza,
                      .target = target,
                      .token = token,
@@ -375,7 +388,7 @@ static void receive_target(struct core *c, const struct wire_frame *f, struct sp
     if (u == NULL) { /* it has moved since the origin looked: send it on */
         struct origin origin = {f->sid, f->n, f->at_ms, {f->trace[0], f->trace[1]}};
         origin.sid = 0; /* the origin's work is done with this frame */
-        route_fanout(c, &f->stanza, &target, 1, &origin, f->flags);
+        route_fanout(c, &f->stanza, &target, 1, &origin, f->flags | WIRE_PASSED_ON);
         return;
     }
     if (u->state == USER_READY && u->blocks == 0 && list_empty(&u->lane)) {

@@ -52,6 +52,7 @@ struct task {
     bool delivered;     /* a session got it, or will */
     bool again;         /* may have been taken before: WIRE_AGAIN */
     bool broadcast;     /* WIRE_BROADCAST */
+    bool stale;         /* RECEIVED: of a router that is not its sender's home (any more) */
     bool blocking;      /* its user's lane waits for it */
     struct task *moved; /* what task_keep made of it */
     enum phase phase;

@@ -159,12 +159,23 @@ static void link_peers(struct member *m, const struct member_node *old, unsigned
     }
 }
 
+/* What an owner of before still has under way to others would come after what the next owner says. */
+static void link_anew(struct member *m)
+{
+    for (unsigned i = 0; i < m->core.count; i++)
+        if (bus_peer(m->bus, m->core.nodes[i].name) != NULL)
+            bus_unlink(m->bus, m->core.nodes[i].name);
+    link_peers(m, NULL, 0);
+}
+
 static void tell(struct member *m, unsigned events)
 {
     if ((events & MEMBER_LOST) != 0) {
         stat_add(&lost_counter, 1);
         log_error("member", "lease lost: this process stops acting as an owner until Redis answers again");
         m->handler->lease_lost(m->ctx);
+        if (strcmp(m->core.self.role, "router") == 0)
+            link_anew(m);
     }
     if ((events & MEMBER_REPLACED) != 0) {
         log_error("member",

@@ -88,6 +88,8 @@ enum wire_done {
 
 #define WIRE_ORDERED 0x0040u /* ROUTE: after a RETRY the sender sends all of that slot again, in order … */
 #define WIRE_FIRST   0x0080u /* … and this is the first of them */
+#define WIRE_PASSED_ON \
+    0x0100u /* ROUTE: by a router that does not own the target any more; its sender need not own `from` */
 
 #define WIRE_VERSION   1
 #define WIRE_MAX_BYTES (20u << 20)

@@ -351,6 +351,19 @@ static bool unwanted(struct task *t)
     return true;
 }
 
+/* From a former home of the sender's: what it says may be overtaken. The present one is asked. */
+static enum verdict on_stale(struct task *t)
+{
+    struct user *u = t->user;
+    struct span from = jid_bare(&t->stanza.from);
+    const struct contact *contact = contacts_find(u, from);
+    if (t->stanza.type == STANZA_UNAVAILABLE) /* nobody else may know */
+        deliver_to_available(u, t->stanza.raw, t->stanza.to.domain_n > 0 ? none : t->target);
+    if (contact != NULL && (contact->state & CONTACT_TO))
+        presence_route(t->core, span_of(u->bare), from, none, "probe", NULL);
+    return DONE;
+}
+
 static enum verdict on_received(struct task *t, enum wake wake)
 {
     (void)wake;
@@ -367,6 +380,8 @@ static enum verdict on_received(struct task *t, enum wake wake)
         return task_drop(t, "no such user");
     if (unwanted(t))
         return task_drop(t, "not subscribed");
+    if (t->stale && any_available(u))
+        return on_stale(t);
     if (t->stanza.to.resource_n > 0) {
         struct session *s = session_by_resource(u, jid_resource(&t->stanza.to));
         if (s == NULL)

@@ -250,6 +250,9 @@ void node_member_events(struct node *n, unsigned events, struct member_node *old
         sim_say("%s loses its lease", n->name);
         if (n->router)
             core_lease(n->core, false, sim_ms());
+        for (int i = 0; i < NODES && n->router; i++)
+            link_drop(n, i);
+        link_peers(n, NULL, 0);
     }
     if ((events & MEMBER_REPLACED) != 0)
         sim_fail("%s was replaced", n->name);
