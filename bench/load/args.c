@@ -19,6 +19,7 @@ enum {
     OPT_SM,
     OPT_JSON,
     OPT_CLIENTS,
+    OPT_ACTIVE,
     OPT_PAIRS,
     OPT_FIRST,
     OPT_WINDOW,
@@ -45,6 +46,7 @@ static const struct option options[] = {{"domain", required_argument, NULL, OPT_
                                         {"sm", no_argument, NULL, OPT_SM},
                                         {"json", no_argument, NULL, OPT_JSON},
                                         {"clients", required_argument, NULL, OPT_CLIENTS},
+                                        {"active", required_argument, NULL, OPT_ACTIVE},
                                         {"pairs", required_argument, NULL, OPT_PAIRS},
                                         {"first", required_argument, NULL, OPT_FIRST},
                                         {"window", required_argument, NULL, OPT_WINDOW},
@@ -75,6 +77,7 @@ static void print_help(void)
            "  --tls MODE          none, starttls, direct (starttls)\n"
            "  --sm                enable stream management; --resume: and resume sessions (reconnect)\n"
            "  --clients N         connections (400); --pairs N: the same as --clients 2N\n"
+           "  --active N          chat: only so many of the clients talk (all)\n"
            "  --parallel N        logins under way at once (64)\n"
            "  --window N          messages outstanding per pair, requests per client (1)\n"
            "  --contacts N        contacts (presence, mixed), roster items, receivers or resources of each "
@@ -144,6 +147,8 @@ static bool take(struct args *a, int option, const char *value)
         return a->json = true;
     case OPT_CLIENTS:
         return parse_count(value, &a->clients);
+    case OPT_ACTIVE:
+        return parse_count(value, &a->active);
     case OPT_PAIRS:
         if (!parse_count(value, &a->clients))
             return false;

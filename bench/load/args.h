@@ -21,6 +21,7 @@ struct args {
     bool resume;       /* resume a session after a lost connection */
     bool json;         /* print the result as JSON */
     unsigned clients;  /* connections; chat: two a pair */
+    unsigned active;   /* chat: so many of them talk; 0 = all */
     unsigned first;    /* number of the first account */
     unsigned window;   /* messages outstanding per pair; requests per client */
     unsigned contacts; /* presence: contacts of each */

@@ -15,6 +15,7 @@ struct talk {
 };
 
 static struct talk *talks;
+static unsigned active; /* clients that talk, from 0 */
 static bool stopped;
 
 static void say(struct client *c, uint64_t due_ns)
@@ -27,7 +28,7 @@ static void say(struct client *c, uint64_t due_ns)
 
 static void offer(struct bench *b, uint64_t k, uint64_t due_ns)
 {
-    say(&b->clients[k * 2 % b->args.clients], due_ns);
+    say(&b->clients[k * 2 % active], due_ns);
 }
 
 static unsigned multiple(const struct args *a)
@@ -39,11 +40,14 @@ static unsigned multiple(const struct args *a)
 static void start(struct bench *b)
 {
     talks = xcalloc(b->args.clients, sizeof talks[0]);
+    active = b->args.clients;
+    if (b->args.active > 0)
+        active = MIN((b->args.active + 1) / 2 * 2, active);
     if (b->args.rate > 0) {
         pace_start(b, offer);
         return;
     }
-    for (unsigned i = 0; i < b->args.clients; i += 2)
+    for (unsigned i = 0; i < active; i += 2)
         for (unsigned w = 0; w < b->args.window; w++)
             say(&b->clients[i], clock_mono_ns());
 }
