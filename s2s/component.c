@@ -1,6 +1,5 @@
-/* A connection: header (to = the component's domain) → id → <handshake>SHA-1(id + secret)</handshake> →
- * stanzas. The connection for a user is chosen by rendezvous hashing over those that are there, so that one
- * more or less moves few users. What a lost connection had not taken goes to another one.
+/* The connection for a user is chosen by rendezvous hashing over those that are there, so that one more or
+ * less moves few users. What a lost connection had not taken goes to another one.
  *
  * Every process knows the components by the configuration; which of them have connections stands in Redis,
  * each with its incarnation, so that what a dead process left there does not count. */
@@ -15,46 +14,12 @@
 #include "common/member/member.h"
 #include "common/redis/keys.h"
 #include "common/redis/redis.h"
-#include "common/sasl/hash.h"
-#include "s2s/leg.h"
+#include "s2s/component_internal.h"
 #include "s2s/metrics.h"
 #include "s2s/relay.h"
 #include "s2s/s2s.h"
 
 #define GONE_KEEP_MS 5000 /* stanzas for a component that has just gone wait so long for its return */
-
-/* A process that has connections of it. */
-struct place {
-    char node[MEMBER_NAME_MAX + 1];
-    uint64_t incarnation;
-};
-
-struct component {
-    struct list node;
-    struct s2s *s2s;
-    struct local local;
-    char *secret;
-    struct list conns; /* ready ones */
-    struct queue waiting;
-    struct place *places;
-    unsigned place_count;
-    uint64_t gone_ms; /* the last connection, here or elsewhere, went then; 0 = there was none */
-    bool told;        /* Redis knows that there are connections here */
-};
-
-struct component_conn {
-    struct leg leg;
-    struct list node; /* in component.conns when ready */
-    struct component *component;
-    bool ready;
-};
-
-static const struct leg_role role;
-
-static struct component_conn *conn_of(struct leg *l)
-{
-    return CONTAINER_OF(l, struct component_conn, leg);
-}
 
 /* ---- the configuration ---- */
 
@@ -75,7 +40,7 @@ bool components_init(struct s2s *s)
         c->s2s = s;
         c->local = (struct local){.domain = span_dup(buf_span(&domain)), .component = c};
         c->secret = span_dup(span_sub(line, at + 1, SIZE_MAX));
-        list_init(&c->conns);
+        list_init(&c->bindings);
         queue_init(&c->waiting);
         list_add(&s->components, &c->node);
         map_put(&s->locals, span_of(c->local.domain), &c->local);
@@ -97,6 +62,7 @@ void components_free(struct s2s *s)
         free(c->places);
         free(c->local.domain);
         free(c->secret);
+        free(c->keys);
         free(c);
     }
 }
@@ -125,7 +91,7 @@ static const char *elsewhere(const struct component *c, struct span sender_bare)
 bool component_forward(struct s2s *s, struct component *c, const struct stanza *stanza,
                        struct receipt *receipt, uint64_t sid, uint64_t n)
 {
-    if (!list_empty(&c->conns) || s->uplink.from_gateway)
+    if (!list_empty(&c->bindings) || s->uplink.from_gateway)
         return false;
     const char *node = elsewhere(c, jid_bare(&stanza->from));
     if (node == NULL)
@@ -140,8 +106,8 @@ static struct component_conn *choose(const struct component *c, struct span send
 {
     struct component_conn *best = NULL;
     uint64_t best_score = 0;
-    LIST_EACH (it, &c->conns) {
-        struct component_conn *conn = LIST_ENTRY(it, struct component_conn, node);
+    LIST_EACH (it, &c->bindings) {
+        struct component_conn *conn = LIST_ENTRY(it, struct binding, of_component)->conn;
         uint64_t score = hash_stable(sender_bare, conn->leg.sid);
         if (best == NULL || score > best_score) {
             best = conn;
@@ -188,7 +154,7 @@ static void move_elsewhere(struct component *c)
     struct s2s *s = c->s2s;
     struct stanza stanza;
     struct item *i;
-    while (list_empty(&c->conns) && (i = queue_first(&c->waiting)) != NULL) {
+    while (list_empty(&c->bindings) && (i = queue_first(&c->waiting)) != NULL) {
         const char *node = elsewhere(c, sender_of(s, i, &stanza));
         if (node == NULL)
             return;
@@ -226,7 +192,7 @@ static void on_places(void *ctx, const struct redis_reply *reply)
         }
     }
     buf_free(&key);
-    if (before > 0 && c->place_count == 0 && list_empty(&c->conns))
+    if (before > 0 && c->place_count == 0 && list_empty(&c->bindings))
         c->gone_ms = ring_now_ms(s->ring);
     move_elsewhere(c);
 }
@@ -235,7 +201,7 @@ static void tell(struct component *c)
 {
     struct s2s *s = c->s2s;
     struct buf key = {0};
-    bool here = !list_empty(&c->conns);
+    bool here = !list_empty(&c->bindings);
     key_component(&key, span_of(c->local.domain));
     if (here) {
         char number[32];
@@ -280,7 +246,7 @@ void components_changed(void *ctx, struct span message)
         ask_places(local->component);
 }
 
-static void pump(struct component *c)
+void component_pump(struct component *c)
 {
     struct s2s *s = c->s2s;
     struct stanza stanza;
@@ -291,6 +257,36 @@ static void pump(struct component *c)
             return;
         leg_send(&conn->leg, queue_pop(&c->waiting));
     }
+}
+
+void component_arrived(struct binding *b)
+{
+    list_add(&b->component->bindings, &b->of_component);
+    tell(b->component);
+    component_pump(b->component);
+}
+
+void component_left(struct binding *b)
+{
+    struct component *c = b->component;
+    list_del(&b->of_component);
+    if (list_empty(&c->bindings))
+        c->gone_ms = ring_now_ms(c->s2s->ring);
+}
+
+void component_take_back(struct component *c, struct item *i)
+{
+    i->again = true;
+    metric_add(S2S_OUT_AGAIN);
+    queue_push(&c->waiting, i);
+    if (list_empty(&c->bindings))
+        i->deadline_ms = MIN(i->deadline_ms, c->gone_ms + GONE_KEEP_MS);
+}
+
+void component_settle(struct component *c)
+{
+    tell(c);
+    component_pump(c);
 }
 
 void components_sweep(struct s2s *s)
@@ -306,148 +302,3 @@ void components_sweep(struct s2s *s)
         }
     }
 }
-
-/* ---- a connection ---- */
-
-void component_accept(struct s2s *s, int fd)
-{
-    struct component_conn *conn = xcalloc(1, sizeof *conn);
-    list_init(&conn->node);
-    leg_init(&conn->leg, s, &role, &s->component_kind, STREAM_RECEIVING);
-    metric_add(S2S_CONN_COMPONENT);
-    conn_take(&s->hub, &conn->leg.conn, &leg_conn_handler, fd);
-    leg_step(&conn->leg);
-}
-
-static void on_opened(struct leg *l, const struct xml_element *header)
-{
-    struct component_conn *conn = conn_of(l);
-    struct buf to = {0};
-    struct span name = xml_element_attr(header, "to");
-    struct local *local =
-        name.n > 0 && jid_prepare_domain(name, &to, NULL) ? s2s_local(l->s2s, buf_span(&to)) : NULL;
-    buf_clear(&l->from);
-    buf_add_span(&l->from, buf_span(&to));
-    buf_free(&to);
-    if (local == NULL || local->component == NULL) {
-        metric_add(S2S_REFUSED_HOST);
-        leg_fail(l, STREAM_E_HOST_UNKNOWN, "no such component in s2s.components");
-        return;
-    }
-    conn->component = local->component;
-    l->peer = xstrdup(local->domain);
-    leg_open(l, false);
-}
-
-static void on_handshake(struct component_conn *conn, struct span raw)
-{
-    struct leg *l = &conn->leg;
-    struct component *c = conn->component;
-    struct s2s *s = l->s2s;
-    struct buf text = {0};
-    char right[41];
-    struct xml_node *root = xml_tree(s->arena, raw, NS_COMPONENT);
-    buf_add_str(&text, l->id);
-    buf_add_str(&text, c->secret);
-    hash_sha1_hex(buf_span(&text), right);
-    buf_free(&text);
-    bool good = root != NULL && hash_equal(root->text, span_of(right));
-    arena_reset(s->arena);
-    if (!good) {
-        metric_add(S2S_REFUSED_SECRET);
-        leg_fail(l, STREAM_E_NOT_AUTHORIZED, "wrong secret");
-        return;
-    }
-    metric_add(S2S_AUTH_COMPONENT);
-    log_info("s2s", "component connected domain=%s peer=%s", c->local.domain, conn_peer_name(&l->conn));
-    conn->ready = true;
-    leg_write(l, "<handshake/>");
-    leg_step_done(l);
-    list_add(&c->conns, &conn->node);
-    tell(c);
-    pump(c);
-}
-
-static bool on_element(struct leg *l, const struct xml_element *e, struct span raw)
-{
-    struct component_conn *conn = conn_of(l);
-    if (!span_is(e->name, "handshake") || !span_is(e->ns, NS_COMPONENT) || conn->ready)
-        return false;
-    on_handshake(conn, raw);
-    return true;
-}
-
-/* XEP-0114 §3: `from` must be of the component's domain. */
-static enum leg_verdict on_may(struct leg *l, const struct stanza *s)
-{
-    struct component_conn *conn = conn_of(l);
-    if (!conn->ready)
-        return LEG_NOT_AUTHORIZED;
-    return span_is(jid_domain(&s->from), conn->component->local.domain) ? LEG_GOOD : LEG_INVALID_FROM;
-}
-
-static bool on_may_enable(const struct leg *l)
-{
-    return CONTAINER_OF(l, struct component_conn, leg)->ready;
-}
-
-static void on_timeout(struct leg *l)
-{
-    leg_fail(l, STREAM_E_CONNECTION_TIMEOUT, "no handshake in time");
-}
-
-static void on_ready(struct leg *l)
-{
-    struct component_conn *conn = conn_of(l);
-    if (conn->ready && conn->component->waiting.count > 0)
-        pump(conn->component);
-}
-
-static void on_lost(struct leg *l, const char *why)
-{
-    struct component_conn *conn = conn_of(l);
-    struct component *c = conn->component;
-    struct item *i;
-    if (!conn->ready)
-        return;
-    conn->ready = false;
-    list_del(&conn->node);
-    log_info("s2s", "component disconnected domain=%s peer=%s: %s", c->local.domain, conn_peer_name(&l->conn),
-             why);
-    if (list_empty(&c->conns))
-        c->gone_ms = ring_now_ms(l->s2s->ring);
-    while ((i = queue_pop_last(&l->unacked)) != NULL) {
-        i->again = true;
-        metric_add(S2S_OUT_AGAIN);
-        queue_push(&c->waiting, i);
-        if (list_empty(&c->conns))
-            i->deadline_ms = MIN(i->deadline_ms, c->gone_ms + GONE_KEEP_MS);
-    }
-    tell(c);
-    pump(c);
-}
-
-static void on_gone(struct leg *l)
-{
-    struct s2s *s = l->s2s;
-    leg_fini(l);
-    free(conn_of(l));
-    s2s_leg_gone(s);
-}
-
-static void ignore(struct leg *l)
-{
-    (void)l;
-}
-
-static const struct leg_role role = {.name = "component",
-                                     .connected = ignore,
-                                     .secured = ignore,
-                                     .opened = on_opened,
-                                     .element = on_element,
-                                     .may = on_may,
-                                     .may_enable = on_may_enable,
-                                     .timeout = on_timeout,
-                                     .ready = on_ready,
-                                     .lost = on_lost,
-                                     .gone = on_gone};

@@ -26,6 +26,11 @@ static uint64_t now_ms_of(const struct leg *l)
     return ring_now_ms(l->s2s->ring);
 }
 
+static bool is_component(const struct leg *l)
+{
+    return l->stream.kind == &l->s2s->component_kind || l->stream.kind == &l->s2s->bind_kind;
+}
+
 static struct stream_header header_of(struct leg *l)
 {
     return (struct stream_header){
@@ -133,8 +138,7 @@ static void on_tick(struct timer *t, uint64_t now)
     } else if (l->s2s->draining && l->unacked.count == 0 && l->taken == l->handled) {
         leg_fail(l, STREAM_E_SYSTEM_SHUTDOWN, NULL);
     } else if (l->step_ms == 0 && l->unacked.count == 0 && l->taken == l->handled &&
-               now >= l->used_ms + (uint64_t)conf->s2s_idle_timeout_s * 1000 &&
-               l->stream.kind != &l->s2s->component_kind) {
+               now >= l->used_ms + (uint64_t)conf->s2s_idle_timeout_s * 1000 && !is_component(l)) {
         metric_add(S2S_IDLE);
         leg_close(l);
     }
@@ -246,11 +250,16 @@ void leg_source_done(struct s2s *s, uint64_t sid, uint64_t n)
         conn_unhold(&l->conn, HOLD_UNSAFE);
 }
 
+void leg_own_done(struct leg *l)
+{
+    leg_source_done(l->s2s, l->sid, ++l->taken);
+}
+
 /* Token bucket of one second's worth. */
 static void charge(struct leg *l)
 {
     uint64_t rate = (uint64_t)l->s2s->conf->s2s_stanzas_per_second, now = now_ms_of(l);
-    if (!l->s2s->conf->limits_enabled || l->stream.kind == &l->s2s->component_kind)
+    if (!l->s2s->conf->limits_enabled || is_component(l))
         return;
     uint64_t refill = (now - l->rate_ms) * rate / 1000;
     if (refill > 0) {
@@ -406,6 +415,8 @@ static void on_element(struct leg *l, const struct xml_element *e, struct span r
     if (on_management(l, e))
         return;
     if (span_is(e->ns, l->stream.kind->content_ns) && stanza_kind_parse(e->name, &kind)) {
+        if (l->role->own != NULL && l->role->own(l, e, raw))
+            return;
         on_stanza(l, e, raw);
         return;
     }

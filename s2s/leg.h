@@ -22,6 +22,8 @@ struct leg_role {
     void (*connected)(struct leg *l);
     void (*secured)(struct leg *l);
     void (*opened)(struct leg *l, const struct xml_element *header);
+    /* A stanza that is for the stream itself (XEP-0225); NULL = there are none. False: it is not. */
+    bool (*own)(struct leg *l, const struct xml_element *e, struct span raw);
     /* Anything but stanzas and stream management; false: not expected here. */
     bool (*element)(struct leg *l, const struct xml_element *e, struct span raw);
     enum leg_verdict (*may)(struct leg *l, const struct stanza *s);
@@ -100,6 +102,9 @@ bool leg_has_room(const struct leg *l);
 
 /* Writes a stanza; it is kept until the peer has it. */
 void leg_send(struct leg *l, struct item *i);
+
+/* A stanza that was for the stream itself was taken, counts as one, and is done. */
+void leg_own_done(struct leg *l);
 
 /* Asks the peer for stream management. */
 void leg_enable(struct leg *l);

@@ -185,8 +185,12 @@ static void start_streams(struct s2s *s)
                                 .attrs_max = XML_ATTRS_MAX};
     s->server_kind =
         (struct stream_kind){.content_ns = NS_SERVER, .limits = limits, .parser = xml_parser_new(NS_SERVER)};
-    s->component_kind = (struct stream_kind){
-        .content_ns = NS_COMPONENT, .limits = limits, .parser = xml_parser_new(NS_COMPONENT)};
+    s->component_kind = (struct stream_kind){.content_ns = NS_COMPONENT,
+                                             .limits = limits,
+                                             .parser = xml_parser_new(NS_COMPONENT),
+                                             .other = &s->bind_kind};
+    s->bind_kind =
+        (struct stream_kind){.content_ns = NS_CLIENT, .limits = limits, .parser = xml_parser_new(NS_CLIENT)};
     s->index_parser = xml_parser_new(NS_CLIENT);
     s->arena = arena_new(16384);
 }
@@ -206,6 +210,7 @@ static void s2s_free(struct s2s *s)
     tls_ctx_free(s->tls);
     xml_parser_free(s->server_kind.parser);
     xml_parser_free(s->component_kind.parser);
+    xml_parser_free(s->bind_kind.parser);
     xml_parser_free(s->index_parser);
     arena_free(s->arena);
     buf_free(&s->scratch);

@@ -34,6 +34,7 @@ struct s2s {
     struct tls_ctx *tls; /* NULL = no certificate */
     bool have_cert;
     struct stream_kind server_kind, component_kind;
+    struct stream_kind bind_kind;    /* of components that speak XEP-0225 */
     struct xml_parser *index_parser; /* for stanzas of our own (jabber:client) */
     struct arena *arena;
     struct buf scratch; /* the stanza that is being taken */

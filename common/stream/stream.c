@@ -59,13 +59,16 @@ static int parse_version(struct span value)
 
 /* The declarations of a header: the content namespace as default, `stream`, `xml`, on server streams `db`,
  * and no other, because elements are parsed by themselves and travel (RFC 6120 §4.8.5). */
-static bool header_decls_ok(const struct stream *s, const struct xml_element *e)
+static bool header_decls_ok(struct stream *s, const struct xml_element *e)
 {
     bool content = false;
 
     for (size_t i = 0; i < e->decl_count; i++) {
         struct span prefix = e->decls[i].prefix, uri = e->decls[i].uri;
         if (prefix.n == 0) {
+            const struct stream_kind *other = s->kind->other;
+            if (other != NULL && span_is(uri, other->content_ns))
+                s->kind = other;
             if (!span_is(uri, s->kind->content_ns))
                 return false;
             content = true;

@@ -60,7 +60,9 @@ enum stream_side { STREAM_RECEIVING, STREAM_INITIATING };
 struct stream_kind {
     const char *content_ns; /* "jabber:client", "jabber:server", "jabber:component:accept" */
     struct xml_limits limits;
-    struct xml_parser *parser; /* for content_ns */
+    struct xml_parser *parser;       /* for content_ns */
+    const struct stream_kind *other; /* a header of that one's namespace makes the stream one of its kind (a
+                                        port with several protocols); NULL = none */
 };
 
 /* A stream: a few dozen bytes while idle; `partial` holds an incomplete element only. */
