@@ -4,12 +4,22 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "router/route.h"
+
 struct parting {
     const struct user *user; /* to be compared only */
     uint64_t sid, taken;
     uint64_t open;
+    struct list routed; /* session.routed */
     char node[64];
 };
+
+static void parting_free(struct parting *p)
+{
+    if (p != NULL)
+        list_del(&p->routed);
+    free(p);
+}
 
 void parting_begin(struct session *s)
 {
@@ -25,8 +35,16 @@ void parting_begin(struct session *s)
     }
     struct parting *p = xcalloc(1, sizeof *p);
     *p = (struct parting){.user = s->user, .sid = s->sid, .taken = s->in_taken, .open = open};
+    list_init(&p->routed);
+    list_splice(&p->routed, &s->routed);
     snprintf(p->node, sizeof p->node, "%s", s->node);
-    free(idmap_put(&c->partings, p->sid, p));
+    parting_free(idmap_put(&c->partings, p->sid, p));
+}
+
+struct list *parting_routed(struct core *c, uint64_t sid)
+{
+    struct parting *p = idmap_get(&c->partings, sid);
+    return p != NULL ? &p->routed : NULL;
 }
 
 void parting_work_end(struct core *c, uint64_t sid)
@@ -36,7 +54,7 @@ void parting_work_end(struct core *c, uint64_t sid)
         return;
     core_pair(&c->handled_lists, p->node, p->sid, p->taken);
     idmap_del(&c->partings, sid);
-    free(p);
+    parting_free(p);
 }
 
 void parting_forget(struct core *c, const struct user *u)
@@ -47,8 +65,11 @@ void parting_forget(struct core *c, const struct user *u)
     while ((p = idmap_next(&c->partings, &at)) != NULL)
         if (u == NULL || p->user == u)
             sids[count++] = p->sid;
-    for (size_t i = 0; i < count; i++)
-        free(idmap_del(&c->partings, sids[i]));
+    for (size_t i = 0; i < count; i++) {
+        p = idmap_del(&c->partings, sids[i]);
+        route_abandon(c, &p->routed);
+        parting_free(p);
+    }
     free(sids);
     if (u == NULL)
         idmap_free(&c->partings);

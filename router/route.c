@@ -13,6 +13,7 @@
 
 #include "common/log/log.h"
 #include "common/stats/stats.h"
+#include "router/parting.h"
 #include "router/session.h"
 
 #define RETRY_MS 100
@@ -22,7 +23,8 @@ struct pending {
     uint64_t token;
     uint64_t sid; /* work to end when it is done; 0 = none */
     uint64_t n;
-    uint16_t slot; /* NO_SLOT for a fan-out and a gateway */
+    struct list of_session; /* in session.routed */
+    uint16_t slot;          /* NO_SLOT for a fan-out and a gateway */
     bool retry;
     char node[64];       /* empty = nobody to send it to yet */
     struct rcbuf *frame; /* encoded */
@@ -52,6 +54,7 @@ void route_register_stats(void)
 
 static void pending_free(struct pending *p)
 {
+    list_del(&p->of_session);
     rcbuf_unref(p->frame);
     free(p);
 }
@@ -107,9 +110,13 @@ static void dispatch(struct core *c, const char *node, struct wire_frame *f, uin
     f->epoch = c->epoch;
     snprintf(p->node, sizeof p->node, "%s", node != NULL ? node : "");
     idmap_put(&c->pending, p->token, p);
+    list_init(&p->of_session);
     struct session *s = sid != 0 ? session_find(c, sid) : NULL;
+    struct list *routed = s != NULL ? &s->routed : sid != 0 ? parting_routed(c, sid) : NULL;
     if (s != NULL)
         session_work_begin(s, n);
+    if (routed != NULL)
+        list_add(routed, &p->of_session);
     p->frame = encode(f);
     if (is_marked(c->stalled, p->slot)) {
         p->node[0] = '\0'; /* behind what is to be sent again */
@@ -327,6 +334,16 @@ void route_on_done(struct core *c, struct span pairs)
         idmap_del(&c->pending, token);
         if (p->sid != 0)
             session_work_end(c, p->sid, p->n);
+        pending_free(p);
+    }
+}
+
+void route_abandon(struct core *c, struct list *routed)
+{
+    struct list *it;
+    while ((it = list_pop(routed)) != NULL) {
+        struct pending *p = LIST_ENTRY(it, struct pending, of_session);
+        idmap_del(&c->pending, p->token);
         pending_free(p);
     }
 }

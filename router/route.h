@@ -38,6 +38,10 @@ void route_done(struct core *c, const char *node, uint64_t token, enum wire_done
 void route_refuse(struct core *c, const char *node, uint16_t slot, uint64_t token);
 bool route_must_refuse(struct core *c, const char *node, const struct wire_frame *f);
 
+/* Forgets stanzas of a session whose user is lost (the list is session.routed): its new owner gets them
+ * again. */
+void route_abandon(struct core *c, struct list *routed);
+
 /* DONE pairs have come. */
 void route_on_done(struct core *c, struct span pairs);
 

@@ -15,6 +15,7 @@
 #include "router/deliver.h"
 #include "router/feature.h"
 #include "router/parting.h"
+#include "router/route.h"
 #include "router/session_internal.h"
 
 #define UNACKED_MAX     512  /* beyond it messages stay in the mailbox */
@@ -104,6 +105,7 @@ struct session *session_make(struct user *u, uint64_t sid, struct span resource,
         s->slots = xcalloc(1, feature_session_bytes());
     list_init(&s->of_user);
     list_init(&s->dirty);
+    list_init(&s->routed);
     list_add(&u->sessions, &s->of_user);
     user_hold(u);
     idmap_put(&u->core->sessions, sid, s);
@@ -119,6 +121,7 @@ static void session_free(struct session *s)
     timer_clear(&c->timers, &s->timeout);
     list_del(&s->of_user);
     list_del(&s->dirty);
+    list_del(&s->routed);
     for (uint32_t i = 0; i < s->unacked_count; i++)
         rcbuf_unref(s->unacked[(s->unacked_at + i) % s->unacked_cap].raw);
     free(s->unacked);
@@ -207,6 +210,7 @@ void session_close(struct session *s)
 
 void session_forget(struct session *s)
 {
+    route_abandon(s->user->core, &s->routed);
     if (s->state == SESSION_LIVE) {
         /* It may be that nothing else ever tells its connection manager: ask it for a new SYNC. */
         struct wire_frame f = {.kind = WIRE_NOT_MINE, .num = WIRE_STANZA, .n = UINT64_MAX};

@@ -29,14 +29,15 @@ struct session {
     struct jid jid; /* view of full */
     char node[64];  /* its connection manager */
     uint64_t node_incarnation;
-    bool sm;          /* stream management is on */
-    bool held;        /* the client reads slowly: send nothing that can wait */
-    bool available;   /* has sent initial presence */
-    bool interested;  /* has asked for the roster */
-    bool carbons;     /* all messages to the bare JID, not only the most available's */
-    bool catching_up; /* reads the mailbox from `cursor` on */
-    bool reading;     /* a mailbox read is in flight … */
-    bool reread;      /* … and its answer is void: the cursor has gone back meanwhile */
+    struct list routed; /* its stanzas on their way to others, not DONE yet (route.c) */
+    bool sm;            /* stream management is on */
+    bool held;          /* the client reads slowly: send nothing that can wait */
+    bool available;     /* has sent initial presence */
+    bool interested;    /* has asked for the roster */
+    bool carbons;       /* all messages to the bare JID, not only the most available's */
+    bool catching_up;   /* reads the mailbox from `cursor` on */
+    bool reading;       /* a mailbox read is in flight … */
+    bool reread;        /* … and its answer is void: the cursor has gone back meanwhile */
     int8_t priority;
     uint64_t available_since_ms; /* monotonic, of the last presence: breaks ties */
     uint64_t last_active_wall_ms;
