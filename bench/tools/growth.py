@@ -48,7 +48,7 @@ def growth(a):
     for _ in range(a.rounds):
         for name, options in variants.items():
             with Cluster(a.build, a.offset, settings=a.set, accounts=many) as cluster:
-                results[name].append(cluster.measure("chat", *options, "--mech", "SCRAM-SHA-1", *times(a)))
+                results[name].append(cluster.measure("chat", *options, "--mech", "SCRAM-SHA-1", *times(a), "--warmup", 2 + a.warmup))
     first = median_cost(results[next(iter(variants))])
     report = Report("sessions", "us a message", f"over {few}", "KiB a session, with the processes' own")
     for name, rs in results.items():
