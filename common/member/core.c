@@ -3,8 +3,9 @@
  * that finds itself missing in the list was reported dead; others own its slots already, so it stops at once
  * and joins again with its next renewal.
  *
- * The epoch never goes back: should Redis come back with older data (a failover loses the last writes), its
- * nodes count, under the highest epoch seen. */
+ * The epoch never goes back, and a list counts only under its own: one that is older than what is known here
+ * is an answer that came late, or Redis has lost writes in a failover. Then the next renewal names our epoch,
+ * and Redis gives what it has left a higher one (functions.c: jd_member_renew). */
 #include "common/member/core.h"
 
 #include <stdlib.h>
@@ -76,14 +77,14 @@ static bool nodes_eq(const struct member_core *c, const struct member_answer *a)
 
 static bool take_nodes(struct member_core *c, const struct member_answer *a)
 {
-    if (!a->has_nodes || (a->epoch <= c->epoch && nodes_eq(c, a)))
+    if (!a->has_nodes || a->epoch < c->epoch || (a->epoch == c->epoch && nodes_eq(c, a)))
         return false;
     free(c->nodes);
     c->nodes = xmalloc((a->count + 1) * sizeof *c->nodes);
     c->count = a->count;
     if (a->count > 0)
         memcpy(c->nodes, a->nodes, a->count * sizeof *c->nodes);
-    c->epoch = MAX(c->epoch, a->epoch);
+    c->epoch = a->epoch;
     member_core_slots(c->nodes, c->count, c->owner);
     return true;
 }

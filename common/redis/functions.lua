@@ -84,7 +84,8 @@ MEMBERSHIP (keys.h: KEYS_CLUSTER = members leases epoch suspects, always all fou
 
   Every change makes a new epoch and publishes it: PUBLISH jd:epoch <epoch>. An epoch is the old one plus one, or
   the seconds since 2026-01-01 if that is more: so it rises also when Redis came back with old data (a failover
-  loses the last writes), and no two sets of members ever go under one number.
+  loses the last writes), and no two sets of members ever go under one number. A renewal that names a higher
+  epoch than Redis has makes the next one after that: members take no list with a lower epoch than theirs.
 
 READINESS
   jd_ready         -> TEXT "ready". Declared as writing, so Redis refuses it while it is loading, a replica, out of
@@ -298,8 +299,8 @@ local function epoch_get(keys)
     return tonumber(redis.call('GET', keys[3]) or '0')
 end
 
-local function epoch_next(keys, now)
-    local epoch = math.max(epoch_get(keys) + 1, math.floor(now / 1000) - EPOCH_ZERO_S)
+local function epoch_next(keys, now, known)
+    local epoch = math.max(epoch_get(keys) + 1, (known or 0) + 1, math.floor(now / 1000) - EPOCH_ZERO_S)
     local text = string.format('%.0f', epoch)
     redis.call('SET', keys[3], text)
     redis.call('PUBLISH', 'jd:epoch', text)
@@ -366,7 +367,10 @@ local function jd_member_renew(keys, args)
         return redis.error_reply('REPLACED ' .. old[1])
     end
     local outcome = 'renewed'
-    local changed = drop_expired(keys, now, name, lease_ms)
+    local known = tonumber(known_epoch) or 0
+    -- A member knows a later epoch: the list here is older than what it has seen, and is given a number that counts.
+    local changed = known > epoch_get(keys)
+    changed = drop_expired(keys, now, name, lease_ms) or changed
     if old_text ~= mine then
         outcome = old and old[1] == args[2] and 'changed' or 'joined'
         changed = true
@@ -375,7 +379,7 @@ local function jd_member_renew(keys, args)
     end
     redis.call('ZADD', keys[2], string.format('%.0f', now + lease_ms), name)
     if changed then
-        epoch_next(keys, now)
+        epoch_next(keys, now, known)
     end
     return member_answer(keys, now, known_epoch, outcome)
 end

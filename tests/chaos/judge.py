@@ -57,7 +57,7 @@ def count_messages(run, results, counts):
         if r["sm"]:
             lost += [(r["index"], n) for n in r["acked"] - taken[r["index"]] - r["errors"].keys()]
     for sender, number in lost:
-        run.violations.append(f"lost: {sender}.{number} to u{by_index[sender]['to'][number]} was acknowledged")
+        run.violations.insert(0, f"lost: {sender}.{number} to u{by_index[sender]['to'][number]} was acknowledged")
     counts["messages_sent"] = sum(r["messages"] for r in results)
     counts["messages_acknowledged"] = sum(len(r["acked"]) for r in results)
     counts["messages_arrived"] = sum(len(t) for t in taken.values())

@@ -10,6 +10,7 @@
 import asyncio
 import gc
 import random
+import signal
 import time
 import traceback
 
@@ -190,6 +191,7 @@ class Worker:
 
 
 def work(*args):
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     gc.freeze()
     gc.disable()  # millions of small tuples, no cycles that matter in minutes
     asyncio.run(Worker(*args).main())

@@ -102,15 +102,29 @@ static void test_replaced_is_the_end(void **state)
     assert_false(member_core_holds(&core, 1300));
 }
 
-static void test_epoch_never_goes_back(void **state)
+static void test_older_list_does_not_count(void **state)
 {
     struct member_node a[] = {node("router-1", "router", 11), node("router-2", "router", 22)};
     (void)state;
     answer(true, 9, a, 2, 1000);
-    assert_int_equal(answer(true, 8, a, 2, 1500), 0); /* older data, the same members */
-    assert_int_equal(answer(true, 8, a, 1, 2000), MEMBER_CHANGED);
+    assert_int_equal(answer(true, 8, a, 2, 1500), 0);
+    assert_int_equal(answer(false, 8, a, 1, 1600), 0); /* late, or of a Redis that has lost epoch 9 */
     assert_int_equal(core.epoch, 9);
+    assert_int_equal(core.count, 2);
+    assert_int_equal(member_core_known_epoch(&core), 9);            /* what the next renewal names … */
+    assert_int_equal(answer(true, 10, a, 1, 2000), MEMBER_CHANGED); /* … so that this comes */
+    assert_int_equal(core.epoch, 10);
     assert_int_equal(core.count, 1);
+}
+
+/* A list from before the own join must not end a lease either. */
+static void test_older_list_without_self(void **state)
+{
+    struct member_node a[] = {node("router-1", "router", 11), node("router-2", "router", 22)};
+    (void)state;
+    answer(true, 9, a, 2, 1000);
+    assert_int_equal(answer(false, 8, a + 1, 1, 1100), 0);
+    assert_true(member_core_holds(&core, 1100));
 }
 
 static void test_slots_move_by_their_share(void **state)
@@ -200,7 +214,8 @@ int main(void)
         TEST(test_fences_itself_before_the_lease_is_over),
         TEST(test_reported_dead_but_alive),
         TEST(test_replaced_is_the_end),
-        TEST(test_epoch_never_goes_back),
+        TEST(test_older_list_does_not_count),
+        TEST(test_older_list_without_self),
         TEST(test_slots_move_by_their_share),
         TEST(test_slots_skip_draining_and_other_roles),
         TEST(test_slots_are_the_same_for_ever),

@@ -94,6 +94,7 @@ static void on_up(void *ctx, struct bus_peer *peer)
     struct child *c = ctx;
     (void)peer;
     c->view->links++;
+    bus_peer_set_data(peer, c->view);
 }
 
 static void on_suspect(void *ctx, struct bus_peer *peer, bool certain)
@@ -106,7 +107,7 @@ static void on_gone(void *ctx, struct bus_peer *peer)
 {
     struct child *c = ctx;
     (void)peer;
-    c->view->links--; /* every link of these tests comes up before it goes */
+    c->view->links -= bus_peer_data(peer) != NULL; /* else it never came up */
 }
 
 static const struct bus_handler bus_events = {
