@@ -259,12 +259,19 @@ static void enter(struct conn *c, uint64_t sid)
     idmap_put(&hub->sessions, sid, c);
 }
 
+static void set_asked(struct conn *c, enum wire_kind kind)
+{
+    struct uplink_hub *hub = &c->c2s->hub;
+    hub->resuming += (kind == WIRE_RESUME) - (c->up.asked == WIRE_RESUME);
+    c->up.asked = (uint8_t)kind;
+}
+
 static void ask(struct conn *c, enum wire_kind kind, struct span text)
 {
     struct uplink *u = &c->up;
     enter(c, random_u64());
     u->slot = member_slot(session_bare(&c->session));
-    u->asked = (uint8_t)kind;
+    set_asked(c, kind);
     u->asked_once = false;
     free(u->resource);
     u->resource = span_dup(text);
@@ -386,7 +393,7 @@ void uplink_close(struct conn *c, enum wire_close how, bool tell, bool keep)
     if (u->close_wanted && u->peer != NULL)
         tell_closed(c);
     if (!u->known)
-        u->asked = WIRE_NONE;
+        set_asked(c, WIRE_NONE);
 }
 
 bool uplink_is_done(const struct conn *c)
@@ -402,6 +409,7 @@ void uplink_drop(struct conn *c)
         pop(&c->up);
     }
     wait_end(c);
+    set_asked(c, WIRE_NONE);
     if (c->session.sid != 0 && idmap_get(&hub->sessions, c->session.sid) == c)
         idmap_del(&hub->sessions, c->session.sid);
     c->session.sid = 0;
@@ -414,7 +422,7 @@ void uplink_drop(struct conn *c)
 /* The question is answered. */
 static void answered(struct conn *c, bool known)
 {
-    c->up.asked = WIRE_NONE;
+    set_asked(c, WIRE_NONE);
     c->up.asked_once = false; /* nothing to take back */
     c->up.known = known;
     free(c->up.resource);
@@ -555,7 +563,9 @@ static void on_deliver(struct c2s *c2s, struct bus_peer *from, const struct wire
     struct wire_target target;
     while (wire_target_next(&targets, &target)) {
         struct conn *c = idmap_get(&c2s->hub.sessions, target.sid);
-        if (c == NULL)
+        if (c == NULL && c2s->hub.resuming > 0)
+            continue; /* it may just be coming back here; a later delivery tells */
+        else if (c == NULL)
             tell_unknown(c2s, from, f->slot, target.sid);
         else if (c->up.peer != from || c->up.syncing || c->session.state == SESSION_ENDED)
             continue; /* an owner of yesterday; sent again behind SYNCED; or CLOSED is on its way */

@@ -44,6 +44,7 @@ struct uplink_hub {
     struct timer ack_timer;
     struct timer retry_timer;
     uint64_t unknown_second; /* limits CLOSED for unknown sessions … */
+    unsigned resuming;       /* RESUMEs that are not answered */
     unsigned unknown_count;  /* … to so many a second */
 };
 

@@ -632,13 +632,23 @@ static bool deliver(struct manager_conn *c, uint64_t n, struct span raw, struct 
     return true;
 }
 
+static bool is_resuming(const struct node *n)
+{
+    for (struct list *it = n->conns.next; it != &n->conns; it = it->next)
+        if (LIST_ENTRY(it, struct manager_conn, node)->asked == WIRE_RESUME)
+            return true;
+    return false;
+}
+
 static void on_deliver(struct node *n, struct endpoint *from, const struct wire_frame *f)
 {
     struct span targets = f->targets;
     struct wire_target target;
     while (wire_target_next(&targets, &target)) {
         struct manager_conn *c = find(n, target.sid);
-        if (c == NULL)
+        if (c == NULL && is_resuming(n))
+            continue; /* it may just be coming back here */
+        else if (c == NULL)
             tell_unknown(n, from, f->slot, target.sid);
         else if (c->peer != from || c->syncing || c->state == STATE_ENDED)
             continue;
