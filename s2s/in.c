@@ -276,6 +276,7 @@ static void prove(struct in *in, struct span from, struct span to, const char *b
              SPAN_FMT(from), SPAN_FMT(to), conn_peer_name(&l->conn), l->conn.tls != NULL ? "yes" : "no");
     if (in->open_count == 0)
         leg_step_done(l);
+    leg_proven(l, from);
     if (in->external == NULL)
         use_both_ways(in, from, to);
 }

@@ -12,6 +12,7 @@
 
 #define HOLD_UNSAFE 1 /* reasons of conn_hold */
 #define HOLD_RATE   2
+#define HOLD_ESTATE 4
 #define TICK_MS     1000
 #define DRAIN_MS    100 /* between looks whether all is safe */
 #define ASK_EVERY   32  /* stanzas after which an <r/> goes out although one is open */
@@ -62,11 +63,36 @@ void leg_write(struct leg *l, const char *format, ...)
 
 /* ---- the end ---- */
 
+static struct ledger *ledger_of(const struct leg *l)
+{
+    return l->witnessed ? witness_ledger(l->s2s->witness) : NULL;
+}
+
+/* From the first stanza on. */
+static void witness(struct leg *l)
+{
+    if (l->witnessed || l->s2s->witness == NULL)
+        return;
+    l->witnessed = true;
+    witness_add(l->s2s->witness, l->sid, l->conn.fd, l->stream.side == STREAM_INITIATING);
+}
+
+static void witness_over(struct leg *l)
+{
+    if (!l->witnessed)
+        return;
+    if (l->counts_in && l->taken > l->acked_n && l->peer != NULL)
+        estate_leg_lost(l, span_of(l->peer));
+    ledger_add(ledger_of(l), LEDGER_OVER, l->sid, 0, 0, 0, 0);
+    witness_drop(l->s2s->witness, l->sid);
+}
+
 static void over(struct leg *l, const char *why)
 {
     if (l->over)
         return;
     l->over = true;
+    witness_over(l);
     ring_timer_clear(l->s2s->ring, &l->timer);
     idmap_del(&l->s2s->sources, l->sid);
     log_debug("s2s", "stream over direction=%s peer=%s domain=%s: %s", l->role->name,
@@ -164,7 +190,11 @@ void leg_send(struct leg *l, struct item *i)
 {
     CHECK(!l->over);
     item_write(i, &l->conn.out);
-    i->mark = l->counts_out || l->enabling ? ++l->out_n : conn_written(&l->conn);
+    i->end = conn_written(&l->conn);
+    i->mark = l->counts_out || l->enabling ? ++l->out_n : i->end;
+    witness(l);
+    if (i->receipt != NULL && i->receipt->identity != 0)
+        ledger_add(ledger_of(l), LEDGER_OUT, l->sid, i->receipt->identity, i->end, 0, 0);
     queue_add(&l->unacked, i);
     l->used_ms = now_ms_of(l);
     metric_add(S2S_OUT_STANZAS);
@@ -175,11 +205,21 @@ void leg_send(struct leg *l, struct item *i)
 static void release(struct leg *l, uint64_t upto)
 {
     struct item *i;
+    uint64_t end = 0;
     while ((i = queue_first(&l->unacked)) != NULL && i->mark <= upto) {
         queue_pop(&l->unacked);
+        end = i->end;
         metric_add(S2S_SAFE);
         item_free(l->s2s, i);
     }
+    if (end > 0)
+        ledger_add(ledger_of(l), LEDGER_HAS, l->sid, end, 0, 0, 0);
+}
+
+static void on_sealed(struct conn *c, uint64_t plain, uint64_t wire)
+{
+    struct leg *l = leg_of(c);
+    ledger_add(ledger_of(l), LEDGER_SEALED, l->sid, plain, wire, 0, 0);
 }
 
 static void on_sent(struct conn *c, uint64_t upto)
@@ -232,6 +272,8 @@ void leg_enable(struct leg *l)
 static void write_ack(struct leg *l)
 {
     leg_write(l, "<a xmlns='" NS_SM "' h='%u'/>", (uint32_t)(l->handled - l->counted_from));
+    l->acked_n = l->handled;
+    ledger_add(ledger_of(l), LEDGER_ACK, l->sid, l->handled, conn_written(&l->conn), 0, 0);
 }
 
 void leg_source_done(struct s2s *s, uint64_t sid, uint64_t n)
@@ -245,6 +287,7 @@ void leg_source_done(struct s2s *s, uint64_t sid, uint64_t n)
         l->handled = n;
         while (l->early.count > 0 && idmap_del(&l->early, l->handled + 1) != NULL)
             l->handled++;
+        ledger_add(ledger_of(l), LEDGER_SAFE, l->sid, l->handled, 0, 0, 0);
     }
     if (l->taken - l->handled <= (uint64_t)s->conf->s2s_unacked_max / 2 && (l->conn.holds & HOLD_UNSAFE) != 0)
         conn_unhold(&l->conn, HOLD_UNSAFE);
@@ -310,6 +353,49 @@ static bool may_send(struct leg *l, struct stanza s, enum stanza_verdict verdict
     return false;
 }
 
+void leg_proven(struct leg *l, struct span domain)
+{
+    witness(l);
+    if (l->witnessed)
+        witness_domain(l->s2s->witness, l->sid, domain);
+    estate_ask(l, domain);
+}
+
+void leg_ask(struct leg *l)
+{
+    l->asks++;
+    conn_hold(&l->conn, HOLD_ESTATE);
+}
+
+void leg_asked(struct leg *l)
+{
+    if (--l->asks == 0)
+        conn_unhold(&l->conn, HOLD_ESTATE);
+}
+
+/* What a stanza is called towards routers. */
+struct identity {
+    uint64_t sid, n;
+    bool safe; /* a router has it already */
+};
+
+/* The n-th of this leg, unless it came before on a stream that broke. */
+static struct identity identify(struct leg *l, const struct stanza *s, uint64_t n)
+{
+    struct identity i = {l->sid, n, false};
+    /* What Prosody sends again comes before it enables stream management anew. */
+    if (!l->counts_in && l->s2s->estate.tails.count == 0)
+        return i;
+    bool delayed;
+    uint64_t likeness = ledger_likeness(s->raw, &delayed);
+    estate_match(l->s2s, likeness, delayed || s->id.n > 0, &i.sid, &i.n, &i.safe);
+    if (!l->counts_in) /* it is never sent again */
+        return i;
+    witness(l);
+    ledger_add(ledger_of(l), LEDGER_IN, l->sid, n, likeness, i.sid, i.n);
+    return i;
+}
+
 static void on_stanza(struct leg *l, const struct xml_element *e, struct span raw)
 {
     struct s2s *s2s = l->s2s;
@@ -334,10 +420,11 @@ static void on_stanza(struct leg *l, const struct xml_element *e, struct span ra
     metric_add(S2S_IN_STANZAS);
     charge(l);
     struct receipt *receipt = receipt_for_source(l->sid, n);
+    struct identity identity = identify(l, &s, n);
     if (verdict != STANZA_GOOD)
         refuse_stanza(l, &s, verdict == STANZA_BAD_TO ? STANZA_E_JID_MALFORMED : STANZA_E_BAD_REQUEST);
-    else
-        relay_stanza(s2s, &s, receipt_ref(receipt), l->sid, n);
+    else if (!identity.safe)
+        relay_stanza(s2s, &s, receipt_ref(receipt), identity.sid, identity.n);
     receipt_unref(s2s, receipt);
     if (l->taken - l->handled >= (uint64_t)s2s->conf->s2s_unacked_max) {
         if ((l->conn.holds & HOLD_UNSAFE) == 0)
@@ -488,6 +575,7 @@ const struct conn_handler leg_conn_handler = {.open = on_open,
                                               .secured = on_secured,
                                               .bytes = on_bytes,
                                               .turn = on_turn,
+                                              .sealed = on_sealed,
                                               .sent = on_sent,
                                               .closed = on_closed,
                                               .gone = on_gone};

@@ -68,6 +68,10 @@ struct leg {
     uint64_t rate_ms;        /* token bucket: time of the last refill */
     uint64_t rate_left;
     bool over; /* lost() was called */
+
+    bool witnessed;   /* the witness has a copy of the socket */
+    unsigned asks;    /* answers of estate_ask that are awaited */
+    uint64_t acked_n; /* in: the number that the last <a/> stood for */
 };
 
 /* Prepares a zeroed leg. content_ns chooses the stream's kind. */
@@ -108,6 +112,13 @@ void leg_own_done(struct leg *l);
 
 /* Asks the peer for stream management. */
 void leg_enable(struct leg *l);
+
+/* A remote domain is proven on it: the witness is told, and what that domain may send again is asked for. */
+void leg_proven(struct leg *l, struct span domain);
+
+/* estate.c: an answer is awaited, and nothing is read meanwhile / it is there. */
+void leg_ask(struct leg *l);
+void leg_asked(struct leg *l);
 
 /* A stanza that came in is safe. */
 void leg_source_done(struct s2s *s, uint64_t sid, uint64_t n);

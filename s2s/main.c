@@ -1,7 +1,9 @@
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "s2s/role.h"
+#include "s2s/witness.h"
 
 /* What README's table and the DOAP file say of this process: jackdaw-s2s --specs. */
 static const char specs[] = "RFC-6120 13 server streams, SASL EXTERNAL\n"
@@ -20,5 +22,7 @@ int main(int argc, char **argv)
         fputs(specs, stdout);
         return 0;
     }
+    if (argc == 3 && strcmp(argv[1], "--witness") == 0) /* witness.c starts it so */
+        return witness_main(atoi(argv[2]));
     return proc_main(argc, argv, &s2s_role);
 }

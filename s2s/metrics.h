@@ -18,6 +18,11 @@
     METRIC(FORWARDED, "forwarded_total", "Stanzas for a component given to the process that has it", NULL)  \
     METRIC(TAKEN, "taken_total", "Stanzas taken from routers", NULL)                                        \
     METRIC(TAKEN_TWICE, "taken_twice_total", "Stanzas from routers that were here before", NULL)            \
+    METRIC(ESTATE_WAITED, "estate_waited_total",                                                            \
+           "Stanzas that waited for what a dead process had handed over", NULL)                             \
+    METRIC(ESTATE_KNOWN, "estate_known_total",                                                              \
+           "Stanzas of other servers that had come before on a broken stream", NULL)                        \
+    METRIC(ESTATE_LOST, "estate_lost_total", "Dead processes of which nothing could be learnt", NULL)       \
     METRIC(DROPPED, "dropped_total", "Stanzas that could not go and must not be answered", NULL)            \
     METRIC(FRAMES_BAD, "frames_bad_total", "Frames of other processes that could not be read", NULL)        \
     METRIC(CONN_IN, "connections_total", "Connections", "direction=\"in\"")                                 \

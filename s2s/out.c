@@ -482,6 +482,8 @@ static void on_features(struct out *o, struct span raw)
         if (o->offers_sm)
             leg_enable(l);
         o->proven = true;
+        if (o->bidi)
+            leg_proven(l, span_of(o->remote->domain));
         if (p != NULL && p->leg == NULL)
             pair_up(p, l);
         open_up(o);
@@ -543,6 +545,8 @@ static bool on_result(struct out *o, const struct xml_element *e)
                  o->leg.conn.tls != NULL ? "yes" : "no");
         if (o->offers_sm && !o->proven)
             leg_enable(&o->leg);
+        if (o->bidi && !o->proven)
+            leg_proven(&o->leg, span_of(o->remote->domain));
         o->proven = true;
         pair_up(p, &o->leg);
         leg_step_done(&o->leg);

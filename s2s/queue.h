@@ -15,6 +15,7 @@ struct item {
     void *owner;             /* whose queue it goes back to: a struct pair, or NULL for a component's */
     uint64_t deadline_ms;    /* then it is answered with an error */
     uint64_t mark;           /* of its carrier: number or place in the bytes */
+    uint64_t end;            /* where it ends in its carrier's bytes in clear */
     uint16_t to_n;           /* 0 = raw has its own */
     bool again;              /* was on a stream that broke */
     char to[];               /* put in behind "<presence" */

@@ -157,6 +157,7 @@ static void on_refresh(struct timer *t, uint64_t now_ms)
     ring_timer_set(s->ring, t, REFRESH_MS);
     if (!redis_is_up(s->redis))
         return;
+    estate_enter(s);
     if (s->secret.n == 0) {
         char fresh[65];
         random_hex(fresh, 32);
@@ -242,6 +243,8 @@ static void *role_start(struct proc *p)
     s->posh = posh_new(s);
     metrics_init();
     start_streams(s);
+    estate_init(s);
+    s->witness = witness_start(s->estate.self, s->conf);
     uplink_init(s);
     conn_hub_init(&s->hub, s->ring, BUFFER_COUNT, BUFFER_BYTES);
     s->sweep.fire = on_sweep;
@@ -254,6 +257,7 @@ static void *role_start(struct proc *p)
 static void role_ready(void *self)
 {
     struct s2s *s = self;
+    estate_enter(s);
     ring_timer_set(s->ring, &s->refresh, 0);
     if (s->conf->s2s_components.count > 0)
         redis_subscribe(s->redis, CHANNEL_COMPONENTS, components_changed, s);
@@ -285,8 +289,10 @@ static void role_epoch(void *self)
 static void role_redis_state(void *self, bool up)
 {
     struct s2s *s = self;
-    if (up)
-        ring_timer_set(s->ring, &s->refresh, 0);
+    if (!up)
+        return;
+    ring_timer_set(s->ring, &s->refresh, 0);
+    estate_enter(s);
 }
 
 static void role_reload(void *self)
@@ -300,10 +306,17 @@ static void role_reload(void *self)
 
 /* ---- the end ---- */
 
+static void drained(struct s2s *s)
+{
+    if (!s->draining || s->hub.count > 0)
+        return;
+    estate_leave(s);
+    proc_drained(s->proc);
+}
+
 void s2s_leg_gone(struct s2s *s)
 {
-    if (s->draining && s->hub.count == 0)
-        proc_drained(s->proc);
+    drained(s);
 }
 
 static void role_drain(void *self)
@@ -316,8 +329,7 @@ static void role_drain(void *self)
     log_info("s2s", "draining %llu streams", (unsigned long long)s->hub.count);
     LIST_EACH (it, &s->legs)
         leg_drain(LIST_ENTRY(it, struct leg, node));
-    if (s->hub.count == 0)
-        proc_drained(s->proc);
+    drained(s);
 }
 
 static void role_stop(void *self)
@@ -327,6 +339,9 @@ static void role_stop(void *self)
     ring_timer_clear(s->ring, &s->refresh);
     redis_forget(s->redis, s);
     listeners_free(s);
+    witness_end(s->witness, s->draining && s->hub.count == 0);
+    s->witness = NULL;
+    estate_free(s);
     if (s->hub.count > 0)
         return; /* what their operations still use goes with the process */
     domain_free_all(s);

@@ -9,7 +9,9 @@
 #include "common/conn/conn.h"
 #include "common/proc/proc.h"
 #include "common/stream/stream.h"
+#include "s2s/estate.h"
 #include "s2s/uplink.h"
+#include "s2s/witness.h"
 
 struct component;
 struct listener;
@@ -40,6 +42,9 @@ struct s2s {
     struct buf scratch; /* the stanza that is being taken */
     struct map locals;  /* domain → struct local */
     struct uplink_hub uplink;
+    struct estate_hub estate;
+    /* NULL = there is none. */
+    struct witness *witness;
     struct idmap sources;   /* sid → struct leg */
     struct list legs;       /* struct leg.node */
     struct list listeners;  /* listener.c */

@@ -60,6 +60,17 @@ struct receipt *receipt_for_source(uint64_t sid, uint64_t n)
     return r;
 }
 
+void uplink_had(struct s2s *s, uint64_t identity)
+{
+    struct uplink_hub *hub = &s->uplink;
+    if (hub->recent.count >= RECENT_MAX) {
+        idmap_free(&hub->older);
+        hub->older = hub->recent;
+        hub->recent = (struct idmap){0};
+    }
+    idmap_put(&hub->recent, identity, hub);
+}
+
 void receipt_unref(struct s2s *s, struct receipt *r)
 {
     if (r == NULL || --r->refs > 0)
@@ -67,12 +78,7 @@ void receipt_unref(struct s2s *s, struct receipt *r)
     struct uplink_hub *hub = &s->uplink;
     if (r->identity != 0) {
         idmap_del(&hub->taken, r->identity);
-        if (hub->recent.count >= RECENT_MAX) {
-            idmap_free(&hub->older);
-            hub->older = hub->recent;
-            hub->recent = (struct idmap){0};
-        }
-        idmap_put(&hub->recent, r->identity, hub);
+        uplink_had(s, r->identity);
     }
     if (r->node[0] != '\0')
         uplink_done(s, r);
@@ -292,7 +298,7 @@ static bool taken_before(struct s2s *s, struct receipt *r, const struct wire_fra
     struct uplink_hub *hub = &s->uplink;
     if (f->sid == 0 || f->stanza.kind == STANZA_PRESENCE)
         return false;
-    uint64_t id = hash_bytes(jid_full(&f->stanza.to)) ^ hash_u64(f->sid) ^ hash_u64(f->n * 3 + 1);
+    uint64_t id = hash_stable(jid_full(&f->stanza.to), f->sid ^ f->n * UINT64_C(0x9e3779b97f4a7c15));
     id += id == 0;
     struct receipt *before = idmap_get(&hub->taken, id);
     if (before != NULL) { /* still on its way: who asks now is told when it is done */
@@ -310,12 +316,8 @@ static bool taken_before(struct s2s *s, struct receipt *r, const struct wire_fra
     return false;
 }
 
-static void on_route(struct s2s *s, const struct wire_frame *f, struct bus_peer *from)
+void uplink_taken(struct s2s *s, const struct wire_frame *f, struct bus_peer *from)
 {
-    if (!f->has_stanza || f->stanza.from.domain_n == 0) {
-        metric_add(S2S_FRAMES_BAD);
-        return;
-    }
     struct receipt *r = receipt_for_router(from, f->token);
     const struct member_node *node = member_find(s->member, bus_peer_name(from));
     s->uplink.from_gateway = node != NULL && strcmp(node->role, "s2s") == 0;
@@ -332,6 +334,14 @@ static void on_route(struct s2s *s, const struct wire_frame *f, struct bus_peer 
     receipt_unref(s, r);
 }
 
+static void on_route(struct s2s *s, const struct wire_frame *f, struct bus_peer *from, struct span frame)
+{
+    if (!f->has_stanza || f->stanza.from.domain_n == 0)
+        metric_add(S2S_FRAMES_BAD);
+    else if (!estate_keeps(s, from, f, frame))
+        uplink_taken(s, f, from);
+}
+
 void uplink_frame(struct s2s *s, struct bus_peer *from, struct span frame)
 {
     struct wire_frame f;
@@ -345,7 +355,7 @@ void uplink_frame(struct s2s *s, struct bus_peer *from, struct span frame)
     if (f.epoch > member_epoch(s->member))
         member_refresh(s->member);
     if (f.kind == WIRE_ROUTE)
-        on_route(s, &f, from);
+        on_route(s, &f, from, frame);
     else if (f.kind == WIRE_DONE)
         on_done(s, &f);
     else if (f.kind != WIRE_EPOCH)

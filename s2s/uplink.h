@@ -10,6 +10,7 @@
 #include "common/base/timers.h"
 #include "common/member/member.h"
 #include "common/stanza/stanza.h"
+#include "common/wire/wire.h"
 #include "s2s/receipt.h"
 
 struct bus_peer;
@@ -38,6 +39,12 @@ void uplink_route(struct s2s *s, const struct stanza *stanza, struct receipt *re
 /* Gives it to another s2s process. */
 void uplink_forward(struct s2s *s, const char *node, const struct stanza *stanza, struct receipt *receipt,
                     uint64_t sid, uint64_t n);
+
+/* A dead process has handed a stanza of this identity over: when a router sends it again it is done. */
+void uplink_had(struct s2s *s, uint64_t identity);
+
+/* Takes a stanza of a router, at once or after estate.c has kept it. */
+void uplink_taken(struct s2s *s, const struct wire_frame *f, struct bus_peer *from);
 
 /* A router's stanza is done: it hears so at the end of the turn. */
 void uplink_done(struct s2s *s, const struct receipt *r);

@@ -182,6 +182,9 @@ static void flush(struct conn *c)
     c->sending = c->records;
     c->records = empty;
     c->in_sending = c->sealed;
+    c->wire += c->sending.n;
+    if (c->handler->sealed != NULL)
+        c->handler->sealed(c, c->in_sending, c->wire);
     ring_send(c->hub->ring, &c->send, c->fd, c->sending.p, c->sending.n, on_sent);
 }
 

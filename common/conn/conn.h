@@ -35,6 +35,9 @@ struct conn_handler {
      * and given again when it is no longer. */
     void (*bytes)(struct conn *c, struct span *in);
     void (*turn)(struct conn *c); /* the turn ends and there is output: the last to be added */
+    /* Before a send: with it, so many of our bytes in clear are so many bytes on the wire. NULL = not wanted.
+     */
+    void (*sealed)(struct conn *c, uint64_t plain, uint64_t wire);
     void (*sent)(struct conn *c,
                  uint64_t upto); /* the socket has taken our bytes in clear up to this total */
     void (*closed)(struct conn *c, const char *why); /* no more bytes come or go; why: for the log */
@@ -56,6 +59,7 @@ struct conn {
     struct timer timer;           /* connecting, finishing, draining */
     uint64_t sealed;              /* total of our bytes in clear that have left `out` */
     uint64_t in_sending;          /* the same when `sending` was made */
+    uint64_t wire;                /* total of bytes given to the socket, `sending` included */
     struct sockaddr_storage peer; /* the other end's address */
     int fd;
     uint8_t phase;

@@ -135,6 +135,23 @@ struct span key_component(struct buf *store, struct span domain)
     return buf_span(store);
 }
 
+struct span key_s2s_handed(struct buf *store, struct span process)
+{
+    buf_clear(store);
+    buf_add_lit(store, "jd:{cluster}:s2s-handed:");
+    buf_add_span(store, process);
+    return buf_span(store);
+}
+
+struct span key_s2s_tail(struct buf *store, struct span domain)
+{
+    buf_clear(store);
+    buf_add_lit(store, "jd:{s2s-");
+    buf_add_span(store, domain);
+    buf_add_lit(store, "}:tail");
+    return buf_span(store);
+}
+
 struct span key_present(struct buf *store, uint16_t slot)
 {
     buf_clear(store);

@@ -54,7 +54,18 @@ struct span key_component(struct buf *store, struct span domain);
  * into *store as above. */
 struct span key_present(struct buf *store, uint16_t slot);
 
-/* The channel on which a change of any of those is published (the message is the domain). */
+/* "jd:{cluster}:s2s" - hash: "NAME:INCARNATION" of an s2s process -> "open", "dying" or "done:MS"
+ * (s2s/estate.h). */
+#define KEY_S2S SPAN("jd:{cluster}:s2s")
+
+/* "jd:{cluster}:s2s-handed:NAME:INCARNATION" - text: identities, 8 bytes each, of the stanzas that a dead s2s
+ * process has handed over. Written into *store as above. */
+struct span key_s2s_handed(struct buf *store, struct span process);
+
+/* "jd:{s2s-DOMAIN}:tail" - list: what a remote domain may send again. Written into *store as above. */
+struct span key_s2s_tail(struct buf *store, struct span domain);
+
+/* The channel on which a change of the processes of a component is published (the message is the domain). */
 #define CHANNEL_COMPONENTS SPAN("jd:components")
 
 /* The channel on which a new epoch is published (as decimal text). */

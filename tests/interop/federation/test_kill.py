@@ -83,9 +83,7 @@ class Kill(Case):
         twice = {b: n for b, n in got.items() if n > 1}
         print(f"\n{role}: {len(sent)} sent, {len(doubtful)} not acknowledged at a kill, {len(twice)} delivered twice", flush=True)
         self.assertLess(len(doubtful), len(sent) / 2, "the test wants most to be acknowledged")
-        self.assertEqual(set(twice) - doubtful, set(), "acknowledged before the kill, delivered twice")
-        if role == "router":
-            self.assertEqual(twice, {}, "s2s knows what it has had")
+        self.assertEqual(twice, {})
 
     def test_s2s_out(self):
         self.outward("s2s")
@@ -121,7 +119,7 @@ class Kill(Case):
         until(all_there, lambda: f"{len(set(sent) - set(got))} of {len(sent)} are lost: {sorted(set(sent) - set(got))[:5]}", 30)
         twice = [b for b, n in got.items() if n > 1]
         print(f"\nin: {len(sent)} sent, {len(twice)} delivered twice", flush=True)
-        self.assertLess(len(twice), len(sent) / 4)
+        self.assertEqual(twice, [])
 
 
 if __name__ == "__main__":
