@@ -29,6 +29,7 @@ class Server:
 
     name = "?"
     packages = []
+    accounts_wanted = ACCOUNTS
 
     def __init__(self, base, port, mode):
         self.mode, self.port = mode, port
@@ -115,18 +116,18 @@ log = {{ warn = "{self.dir}/prosody.log" }}
 ssl = {{ key = "{key}", certificate = "{crt}" }}
 VirtualHost "localhost"
 """)
-        self.accounts(data / "localhost" / "accounts")
+        self.accounts(data / "localhost" / "accounts", self.accounts_wanted)
         self.run("prosody", ["lua5.4", "/usr/bin/prosody", "--config", self.dir / "prosody.cfg.lua", "-F"])
         self.wait()
 
     @staticmethod
-    def accounts(folder):
+    def accounts(folder, count):
         folder.mkdir(parents=True)
         salt = base64.b64encode(os.urandom(12)).decode()
         salted = hashlib.pbkdf2_hmac("sha1", PASSWORD.encode(), salt.encode(), 10000)
         stored = hashlib.sha1(hmac.digest(salted, b"Client Key", "sha1")).hexdigest()
         server = hmac.digest(salted, b"Server Key", "sha1").hex()
-        for i in range(ACCOUNTS):
+        for i in range(count):
             (folder / f"bench{i}.dat").write_text(
                 f'return {{ ["salt"] = "{salt}"; ["iteration_count"] = 10000; ["stored_key"] = "{stored}"; ["server_key"] = "{server}"; }};\n')
 
@@ -160,10 +161,10 @@ class Ejabberd(Server):
 
     def accounts(self):
         """In-band registration, a hundred on each stream: ejabberd ends one that takes long."""
-        for first in range(0, ACCOUNTS, 100):
+        for first in range(0, self.accounts_wanted, 100):
             with socket.create_connection(("127.0.0.1", self.port)) as s:
                 s.settimeout(START_S)
-                self.register(s, range(first, min(first + 100, ACCOUNTS)))
+                self.register(s, range(first, min(first + 100, self.accounts_wanted)))
 
     @staticmethod
     def register(s, numbers):
@@ -197,9 +198,9 @@ class Jabberd2(Server):
         with sqlite3.connect(database) as db:
             db.executescript(schema)
             db.executemany("INSERT INTO authreg (username, realm, password) VALUES (?, 'localhost', ?)",
-                           [(f"bench{i}", PASSWORD) for i in range(ACCOUNTS)])
+                           [(f"bench{i}", PASSWORD) for i in range(self.accounts_wanted)])
             db.executemany('INSERT INTO active ("collection-owner", "time") VALUES (?, 1)',
-                           [(f"bench{i}@localhost",) for i in range(ACCOUNTS)])
+                           [(f"bench{i}@localhost",) for i in range(self.accounts_wanted)])
         changes = {
             "router": [("<ip>0.0.0.0</ip>", "<ip>127.0.0.1</ip>")],
             "sm": [("<id>localhost.localdomain</id>", "<id>localhost</id>"),
@@ -238,7 +239,7 @@ class Jackdaw(Server):
                      "c2s.require_tls=false", "--set", "limits.enabled=false", "--set",
                      f"delivery.durability={'memory' if self.mode == 'bare' else 'redis'}", "--detach")
         accounts = self.dir / "accounts"
-        accounts.write_text("".join(f"bench{i}@localhost {PASSWORD}\n" for i in range(ACCOUNTS)))
+        accounts.write_text("".join(f"bench{i}@localhost {PASSWORD}\n" for i in range(self.accounts_wanted)))
         subprocess.run([self.build / "bin" / "jackdawctl", "--dir", self.dir, "adduser", "--file", accounts], check=True,
                        stdout=subprocess.DEVNULL)
 

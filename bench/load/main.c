@@ -133,8 +133,9 @@ static void next_phase(struct bench *b)
         enter(b, PHASE_SETTLE, s->idle ? 0 : b->args.settle_s);
         break;
     case PHASE_SETTLE:
-        if (s->quiet != NULL && !s->quiet(b)) {
-            enter(b, PHASE_SETTLE, 0.2);
+        if (!s->idle && (b->done != b->done_settled || (s->quiet != NULL && !s->quiet(b)))) {
+            b->done_settled = b->done; /* what still arrives is late, not lost */
+            enter(b, PHASE_SETTLE, 0.5);
             break;
         }
         __attribute__((fallthrough));

@@ -62,11 +62,12 @@ struct bench {
     struct timer timer; /* the end of the phase */
     struct timer second;
     unsigned dialled, online, under_way;
-    unsigned failed;    /* logins refused, connections lost */
-    uint64_t done;      /* units in all */
-    uint64_t done_mark; /* when measuring began */
-    uint64_t done_last; /* at the last progress line */
-    uint64_t measured;  /* units while measuring */
+    unsigned failed;       /* logins refused, connections lost */
+    uint64_t done;         /* units in all */
+    uint64_t done_mark;    /* when measuring began */
+    uint64_t done_last;    /* at the last progress line */
+    uint64_t done_settled; /* when settling was last looked at */
+    uint64_t measured;     /* units while measuring */
     uint64_t lost, duplicated, reordered;
     struct hist latency; /* while measuring */
     struct series seconds, minutes;
