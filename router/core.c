@@ -101,6 +101,7 @@ void core_free(struct core *c)
     timer_clear(&c->timers, &c->floors);
     timer_clear(&c->timers, &c->store_retry);
     sweep_free(c);
+    components_free(c);
     idmap_free(&c->syncing);
     timers_free(&c->timers);
     parting_forget(c, NULL);
@@ -222,6 +223,7 @@ void core_node_gone(struct core *c, const char *node, uint64_t incarnation, uint
         session_lost(lost[i]);
     free(lost);
     route_node_gone(c, node);
+    components_node_gone(c, node, incarnation);
     if (count > 0)
         log_warn("core", "connection manager gone, its sessions wait or end node=%s sessions=%zu", node,
                  count);

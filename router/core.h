@@ -21,6 +21,7 @@
 #include "common/base/timers.h"
 #include "common/config/conf.h"
 #include "common/wire/wire.h"
+#include "router/components.h"
 #include "router/store/store.h"
 #include "router/sweep.h"
 
@@ -88,7 +89,8 @@ struct core {
     uint64_t begun[CORE_SLOTS / 64]; /* bit per slot: route_reroute has sent its first stanza */
     bool rerouting;
     uint64_t stalled[CORE_SLOTS / 64]; /* bit per slot: stanzas to it wait to be sent again (route.c) */
-    struct map refused;                /* node → slots of which it must send something again (route.c) */
+    struct components components;
+    struct map refused; /* node → slots of which it must send something again (route.c) */
 };
 
 /* A core; everything borrowed for its life. */

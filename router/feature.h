@@ -35,7 +35,10 @@ enum event {
     EV_SESSION_SYNCED,      /* taken over from a dead router: what was in flight may be lost */
     EV_SESSION_RESUMED,
     EV_SESSION_CLOSED,
-    EV_USER_DELETED, /* the account was removed; s is NULL */
+    EV_USER_DELETED,   /* the account was removed; s is NULL */
+    EV_COMPONENT_HERE, /* core->components.subject has connections (again); s is NULL */
+    EV_COMPONENT_GONE, /* … has had none for a while; s is NULL */
+    EV_ROSTER_CHANGED, /* a push is sent; s is NULL */
     EV_COUNT
 };
 

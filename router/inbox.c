@@ -479,13 +479,19 @@ static void on_control(struct core *c, const struct wire_frame *f, struct span f
     control_frame(c, f, from.node);
 }
 
+static void on_components(struct core *c, const struct wire_frame *f, struct span frame, struct sender from)
+{
+    (void)frame;
+    components_at(c, from.node, from.incarnation, f->text);
+}
+
 typedef void frame_fn(struct core *c, const struct wire_frame *f, struct span frame, struct sender from);
 
 static frame_fn *const handlers[WIRE_KIND_COUNT] = {
     [WIRE_OPEN] = on_open,        [WIRE_STANZA] = on_stanza,   [WIRE_ACKED] = on_acked,
     [WIRE_FLOW] = on_session,     [WIRE_ENABLE] = on_session,  [WIRE_CLOSED] = on_session,
     [WIRE_RESUME] = on_take_over, [WIRE_SYNC] = on_take_over,  [WIRE_ROUTE] = on_route,
-    [WIRE_DONE] = on_done,        [WIRE_CONTROL] = on_control,
+    [WIRE_DONE] = on_done,        [WIRE_CONTROL] = on_control, [WIRE_COMPONENTS] = on_components,
 };
 
 void inbox_frame(struct core *c, const char *node, uint64_t incarnation, struct span frame)

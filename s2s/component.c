@@ -9,11 +9,13 @@
 #include <stdlib.h>
 
 #include "common/base/hash.h"
+#include "common/bus/bus.h"
 #include "common/jid/jid.h"
 #include "common/log/log.h"
 #include "common/member/member.h"
 #include "common/redis/keys.h"
 #include "common/redis/redis.h"
+#include "common/wire/wire.h"
 #include "s2s/component_internal.h"
 #include "s2s/metrics.h"
 #include "s2s/relay.h"
@@ -197,6 +199,28 @@ static void on_places(void *ctx, const struct redis_reply *reply)
     move_elsewhere(c);
 }
 
+void components_tell(struct s2s *s, struct bus_peer *router)
+{
+    struct buf list = {0};
+    unsigned count = 0;
+    const struct member_node *nodes = member_nodes(s->member, &count);
+    LIST_EACH (it, &s->components) {
+        const struct component *c = LIST_ENTRY(it, struct component, node);
+        if (!list_empty(&c->bindings))
+            buf_addf(&list, "%s%s", list.n > 0 ? " " : "", c->local.domain);
+    }
+    struct wire_frame f = {
+        .kind = WIRE_COMPONENTS, .slot = 0xffff, .epoch = member_epoch(s->member), .text = buf_span(&list)};
+    for (unsigned i = 0; i < count; i++) {
+        struct bus_peer *peer = bus_peer(s->bus, nodes[i].name);
+        if (peer == NULL || (router != NULL && peer != router) || strcmp(nodes[i].role, "router") != 0)
+            continue;
+        char *to = bus_reserve(peer, wire_size(&f));
+        bus_commit(peer, wire_encode(&f, to));
+    }
+    buf_free(&list);
+}
+
 static void tell(struct component *c)
 {
     struct s2s *s = c->s2s;
@@ -212,11 +236,14 @@ static void tell(struct component *c)
         redis_send(s->redis, buf_span(&key), NULL, NULL, SPAN("HDEL"), buf_span(&key),
                    span_of(proc_name(s->proc)));
     }
-    if (here != c->told)
-        redis_send(s->redis, (struct span){0}, NULL, NULL, SPAN("PUBLISH"), CHANNEL_COMPONENTS,
-                   span_of(c->local.domain));
+    bool changed = here != c->told;
     c->told = here;
     buf_free(&key);
+    if (!changed)
+        return;
+    components_tell(s, NULL);
+    redis_send(s->redis, (struct span){0}, NULL, NULL, SPAN("PUBLISH"), CHANNEL_COMPONENTS,
+               span_of(c->local.domain));
 }
 
 static void ask_places(struct component *c)

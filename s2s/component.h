@@ -6,6 +6,7 @@
 #include "common/stanza/stanza.h"
 #include "s2s/queue.h"
 
+struct bus_peer;
 struct component;
 struct s2s;
 
@@ -18,6 +19,9 @@ void components_refresh(struct s2s *s);
 
 /* A message of CHANNEL_COMPONENTS (ctx: the struct s2s). */
 void components_changed(void *ctx, struct span message);
+
+/* Tells a router (NULL: all) which components have connections here. */
+void components_tell(struct s2s *s, struct bus_peer *router);
 
 /* Once a second: deadlines. */
 void components_sweep(struct s2s *s);

@@ -272,8 +272,8 @@ static void role_frame(void *self, struct bus_peer *from, struct span frame)
 
 static void role_peer_up(void *self, struct bus_peer *peer)
 {
-    (void)peer;
     uplink_peer_up(self);
+    components_tell(self, peer);
 }
 
 static void role_peer_gone(void *self, struct bus_peer *peer)

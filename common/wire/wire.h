@@ -67,6 +67,8 @@ enum wire_kind {
     WIRE_CONTROL, /* from jackdawctl: name = verb, text = its argument, n = request number */
     WIRE_REPLY,   /* its answer: n = request number, num = 0 or an error, text = JSON */
     WIRE_SYNCED,
+    WIRE_COMPONENTS, /* s2s → R: text = the domains of components that have connections at the sender,
+                        separated by spaces; after every change, and to a router that is new */
     WIRE_KIND_COUNT
 };
 

@@ -53,8 +53,8 @@ static enum verdict on_host_items(struct task *t, enum wake wake)
     (void)wake;
     if (has_node(t))
         return task_refuse(t, STANZA_E_ITEM_NOT_FOUND, NULL);
-    /* The components of this cluster (s2s.components: DOMAIN=SECRET), as subdomains of the domain that is
-     * asked. */
+    /* The components of this cluster (s2s.components: DOMAIN=SECRET) that are connected, as subdomains of the
+     * domain that is asked. */
     const struct conf_list *components = &t->core->conf->s2s_components;
     struct span host = jid_domain(&t->stanza.to);
     struct buf out = {0};
@@ -64,7 +64,7 @@ static enum verdict on_host_items(struct task *t, enum wake wake)
         struct span domain = span_sub(item, 0, span_index(item, '='));
         bool below = domain.n > host.n && domain.p[domain.n - host.n - 1] == '.' &&
                      span_eq(span_sub(domain, domain.n - host.n, host.n), host);
-        if (!below)
+        if (!below || !components_here(t->core, domain))
             continue;
         buf_add_lit(&out, "<item");
         xml_add_attr(&out, "jid", domain);

@@ -42,8 +42,10 @@ static void host(void **state)
                 "var='vcard-temp'/>*</query></iq>");
     rig_says(1, "<iq id='7' to='a' type='get'><query xmlns='http://jabber.org/protocol/disco#items'/></iq>");
     rig_want(1, "<iq*type='result'*<query xmlns='http://jabber.org/protocol/disco#items'></query></iq>");
-    struct buf errors = {0}; /* components below the domain are its items; others are not */
-    assert_true(conf_set(rig.conf, "s2s.components=irc.a=s1,irc.b=s2,xa=s3", &errors));
+    struct buf errors = {
+        0}; /* components below the domain that are connected are its items; others are not */
+    assert_true(conf_set(rig.conf, "s2s.components=irc.a=s1,irc.b=s2,xa=s3,sip.a=s4", &errors));
+    components_at(rig.core, "s2s-1", 1, SPAN("irc.b irc.a xa"));
     rig_says(1, "<iq id='7c' to='a' type='get'><query xmlns='http://jabber.org/protocol/disco#items'/></iq>");
     rig_want(
         1,
