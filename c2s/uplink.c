@@ -540,8 +540,9 @@ static void on_session_frame(struct conn *c, const struct wire_frame *f)
     conn_wake(c);
 }
 
-/* A session that the router believes to be here is not. */
-static void tell_unknown(struct c2s *c2s, struct bus_peer *from, uint16_t slot, uint64_t sid)
+/* A session that the router believes to be here is not. as: the sid of the question that it has answered, 0 =
+ * none. */
+static void tell_unknown(struct c2s *c2s, struct bus_peer *from, uint16_t slot, uint64_t sid, uint64_t as)
 {
     struct uplink_hub *hub = &c2s->hub;
     uint64_t second = ring_now_ms(c2s->ring) / 1000;
@@ -554,6 +555,7 @@ static void tell_unknown(struct c2s *c2s, struct bus_peer *from, uint16_t slot, 
         return;
     struct wire_frame f = {.kind = WIRE_CLOSED, .slot = slot, .epoch = member_epoch(c2s->member), .sid = sid};
     f.num = WIRE_CLOSE_LOST;
+    f.session = as;
     hub_send(from, &f);
 }
 
@@ -566,7 +568,7 @@ static void on_deliver(struct c2s *c2s, struct bus_peer *from, const struct wire
         if (c == NULL && c2s->hub.resuming > 0)
             continue; /* it may just be coming back here; a later delivery tells */
         else if (c == NULL)
-            tell_unknown(c2s, from, f->slot, target.sid);
+            tell_unknown(c2s, from, f->slot, target.sid, 0);
         else if (c->up.peer != from || c->up.syncing || c->session.state == SESSION_ENDED)
             continue; /* an owner of yesterday; sent again behind SYNCED; or CLOSED is on its way */
         else if (session_deliver(&c->session, target.n, f->raw, target.to, (f->flags & WIRE_CONFIRM) != 0))
@@ -608,7 +610,7 @@ void uplink_frame(struct c2s *c2s, struct bus_peer *from, struct span frame)
         if (c != NULL && c->up.peer == from)
             on_session_frame(c, &f);
         else if (c == NULL && (f.kind == WIRE_OPENED || f.kind == WIRE_RESUMED))
-            tell_unknown(c2s, from, f.slot, f.kind == WIRE_RESUMED ? f.session : f.sid);
+            tell_unknown(c2s, from, f.slot, f.kind == WIRE_RESUMED ? f.session : f.sid, f.sid);
     } else {
         log_debug("c2s", "frame %s of %s is not for a connection manager", wire_kind_name(f.kind),
                   bus_peer_name(from));

@@ -50,6 +50,8 @@ struct core *core_new(const struct outside *out, struct store *store, const stru
     c->parser = xml_parser_new(NS_CLIENT);
     list_init(&c->dirty_users);
     list_init(&c->dirty_handled);
+    list_init(&c->later_handled);
+    c->handled.fire = session_handled_fire;
     list_init(&c->idle_users);
     list_init(&c->floor_users);
     list_init(&c->unsaved_users);
@@ -99,6 +101,7 @@ void core_free(struct core *c)
     timer_clear(&c->timers, &c->evict);
     timer_clear(&c->timers, &c->retry);
     timer_clear(&c->timers, &c->floors);
+    timer_clear(&c->timers, &c->handled);
     timer_clear(&c->timers, &c->store_retry);
     sweep_free(c);
     components_free(c);

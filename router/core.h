@@ -70,8 +70,12 @@ struct core {
     uint64_t next_token;
     struct list dirty_users;   /* have a batch to commit at the end of the turn */
     struct list dirty_handled; /* sessions whose handled number moved */
+    struct list later_handled; /* of those the busy ones, in the order in which they are due (session.c) */
+    struct timer handled;
     struct timer evict;
-    struct timer retry;        /* sends again what was answered RETRY (route.c) */
+    struct timer retry;        /* sends again what was answered RETRY (route.c), after … */
+    unsigned retry_ms;         /* … so long the last time, … */
+    uint64_t retry_at_ms;      /* … which was due then */
     struct list idle_users;    /* candidates for eviction, oldest first */
     struct list unsaved_users; /* the store was full when their sessions' records were written */
     struct list floor_users;   /* their mailbox floor has moved and is not written yet */

@@ -23,6 +23,8 @@
 #define VOLATILE_DROP   100
 #define OPEN_WORK_MAX   131072
 #define SYNC_TIMEOUT_MS 10000
+#define HANDLED_MS      40 /* a busy session's handled number is written that often, a quiet one's at once */
+#define HANDLED_MOST    64 /* or when it has moved so far: its client must not be stopped by it */
 
 static struct stat_counter opened =
     STAT_COUNTER("jackdaw_router_sessions_opened_total", "Sessions opened", NULL);
@@ -93,7 +95,7 @@ struct session *session_make(struct user *u, uint64_t sid, struct span resource,
 {
     struct session *s = xcalloc(1, sizeof *s);
     s->user = u;
-    s->sid = sid;
+    s->sid = s->asked_as = sid;
     s->resource = span_dup(resource);
     s->full = xasprintf("%s/%s", u->bare, s->resource);
     jid_split(span_of(s->full), &s->jid);
@@ -487,6 +489,8 @@ void session_work_end(struct core *c, uint64_t sid, uint64_t n)
         s->in_handled++;
         moved = true;
     }
+    if (moved && s->handled_due_ms != 0 && s->in_handled - s->in_saved >= HANDLED_MOST)
+        list_del(&s->dirty); /* waits no longer */
     if (moved && list_empty(&s->dirty))
         list_add(&c->dirty_handled, &s->dirty);
 }
@@ -509,20 +513,59 @@ static void handled_saved(void *ctx, enum store_result result)
     free(x);
 }
 
+static void save_handled(struct session *s)
+{
+    struct core *c = s->user->core;
+    char field[24], number[24];
+    int n = snprintf(number, sizeof number, "%llu", (unsigned long long)s->in_handled);
+    s->handled_due_ms = 0;
+    s->handled_written_ms = c->now_ms;
+    store_put(user_batch(s->user), STORE_META, handled_field(s->sid, field), span_make(number, (size_t)n));
+    struct saving *x = xcalloc(1, sizeof *x);
+    *x = (struct saving){c, s->sid, s->in_handled};
+    user_after_commit(s->user, handled_saved, x);
+}
+
+/* True when it waits in later_handled now: writing the numbers of a busy session one by one would cost as
+ * much as its messages. */
+static bool save_handled_later(struct session *s)
+{
+    struct core *c = s->user->core;
+    bool due = s->handled_due_ms != 0 && s->handled_due_ms <= c->now_ms;
+    if (due || s->handled_written_ms == 0 || c->now_ms - s->handled_written_ms >= HANDLED_MS ||
+        s->in_handled - s->in_saved >= HANDLED_MOST)
+        return false;
+    if (s->handled_due_ms == 0)
+        s->handled_due_ms = c->now_ms + HANDLED_MS;
+    list_add(&c->later_handled, &s->dirty);
+    if (!timer_is_set(&c->handled))
+        timer_set(&c->timers, &c->handled, s->handled_due_ms);
+    return true;
+}
+
+void session_handled_fire(struct timer *t, uint64_t now_ms)
+{
+    struct core *c = CONTAINER_OF(t, struct core, handled);
+    LIST_EACH (it, &c->later_handled) {
+        struct session *s = LIST_ENTRY(it, struct session, dirty);
+        if (s->handled_due_ms > now_ms) {
+            timer_set(&c->timers, t, s->handled_due_ms);
+            return;
+        }
+        list_del(&s->dirty);
+        list_add(&c->dirty_handled, &s->dirty);
+    }
+}
+
 void session_save_handled(struct core *c)
 {
     struct list *it;
     while ((it = list_pop(&c->dirty_handled)) != NULL) {
         struct session *s = LIST_ENTRY(it, struct session, dirty);
-        char field[24], number[24];
         if (s->sm && s->resume_s > 0 && s->in_handled > s->in_saved &&
             c->conf->delivery_durability != CONF_DURABILITY_MEMORY) {
-            int n = snprintf(number, sizeof number, "%llu", (unsigned long long)s->in_handled);
-            store_put(user_batch(s->user), STORE_META, handled_field(s->sid, field),
-                      span_make(number, (size_t)n));
-            struct saving *x = xcalloc(1, sizeof *x);
-            *x = (struct saving){c, s->sid, s->in_handled};
-            user_after_commit(s->user, handled_saved, x);
+            if (!save_handled_later(s))
+                save_handled(s);
         } else if (s->state == SESSION_LIVE) {
             core_pair(&c->handled_lists, s->node, s->sid, s->in_handled);
         }

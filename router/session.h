@@ -21,7 +21,7 @@ struct unacked {
 struct session {
     struct user *user;
     struct list of_user; /* in user.sessions */
-    struct list dirty;   /* in core.dirty_handled */
+    struct list dirty;   /* in core.dirty_handled, or in core.later_handled */
     uint64_t sid;
     enum session_state state;
     char *resource; /* owned */
@@ -29,6 +29,7 @@ struct session {
     struct jid jid; /* view of full */
     char node[64];  /* its connection manager */
     uint64_t node_incarnation;
+    uint64_t asked_as;  /* the sid of the OPEN or RESUME that brought it there; 0 = not known */
     struct list routed; /* its stanzas on their way to others, not DONE yet (route.c) */
     bool sm;            /* stream management is on */
     bool held;          /* the client reads slowly: send nothing that can wait */
@@ -41,12 +42,14 @@ struct session {
     int8_t priority;
     uint64_t available_since_ms; /* monotonic, of the last presence: breaks ties */
     uint64_t last_active_wall_ms;
-    struct rcbuf *presence; /* last available presence, raw with from; NULL when not available */
-    struct map directed;    /* bare or full JIDs (char *, owned) that got directed presence */
-    uint64_t in_taken;      /* highest inbound number seen */
-    uint64_t in_handled;    /* everything up to it is safe */
-    uint64_t in_saved;      /* in_handled as the store has it: what the client may be told */
-    uint32_t *in_open;      /* ring: open work of numbers in_handled+1 …; allocated while some is open */
+    struct rcbuf *presence;      /* last available presence, raw with from; NULL when not available */
+    struct map directed;         /* bare or full JIDs (char *, owned) that got directed presence */
+    uint64_t in_taken;           /* highest inbound number seen */
+    uint64_t in_handled;         /* everything up to it is safe */
+    uint64_t in_saved;           /* in_handled as the store has it: what the client may be told */
+    uint64_t handled_written_ms; /* when that was last written; 0 = never */
+    uint64_t handled_due_ms;     /* in later_handled: when it is to be written; 0 = not waiting */
+    uint32_t *in_open; /* ring: open work of numbers in_handled+1 …; allocated while some is open */
     uint32_t in_cap;
     uint64_t out_sent;  /* highest outbound number given */
     uint32_t numbering; /* grows when outbound numbers are given anew: what was reserved before is void */
@@ -139,10 +142,14 @@ void session_unassign_entry(struct session *s, struct entry *entry);
 /* True when a message may be sent now; else it stays in the mailbox until deliver_catch_up. */
 bool session_has_room(const struct session *s);
 
-/* Writes how far sessions are handled that have moved; their connection managers are told by HANDLED when it
- * is committed. (A client that resumes after router and connection manager died together must not hear a
- * lower h than before: it would count on from there, and every number after that would be wrong.) */
+/* Writes how far sessions are handled that have moved, those of busy sessions a little later together; their
+ * connection managers are told by HANDLED when it is committed. (A client that resumes after router and
+ * connection manager died together must not hear a lower h than before: it would count on from there, and
+ * every number after that would be wrong.) */
 void session_save_handled(struct core *c);
+
+/* Of core.handled: those that have waited. */
+void session_handled_fire(struct timer *t, uint64_t now_ms);
 
 /* Takes numbers that were written so back in; drops those of sessions that are gone. */
 void session_restore_handled(struct user *u, const struct store_field *meta, size_t count);

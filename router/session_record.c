@@ -148,6 +148,7 @@ static void restore_one(struct user *u, struct span resource, struct span record
     }
     memcpy(node, x.node.p, x.node.n);
     struct session *s = session_make(u, x.sid, resource, node, x.incarnation);
+    s->asked_as = 0;
     s->restored = true;
     s->state = SESSION_UNSYNCED;
     s->sm = (x.flags & FLAG_SM) != 0;

@@ -260,6 +260,7 @@ void session_resume(struct user *u, uint64_t fresh_sid, struct span sm_id, uint3
     timer_clear(&c->timers, &s->timeout);
     snprintf(s->node, sizeof s->node, "%s", node);
     s->node_incarnation = node_incarnation;
+    s->asked_as = fresh_sid;
     s->held = false;
     s->in_taken = s->restored ? s->in_handled : s->in_taken;
     if (s->restored)

@@ -1,3 +1,4 @@
+/* clang-format off */
 /* The envelope: everything that processes say to each other. A pure codec, bounds-checked, tolerant of newer
  * peers (unknown fields are skipped, unknown kinds reported). One frame = one struct wire_frame; common/bus
  * carries frames in order.
@@ -5,38 +6,46 @@
  * A session's life (c2s = connection manager, R = the home router of its bare JID):
  *
  *   c2s → R  OPEN     sid, from = bare JID, name = wanted resource or empty
- *   R → c2s  OPENED   sid, to = full JID                         | REFUSED sid, num = enum stanza_error, text
+ *   R → c2s  OPENED   sid, to = full JID                       | REFUSED sid, num = enum stanza_error, text
  *   c2s → R  STANZA   sid, n = inbound number (1, 2, 3 … per session, no gaps), stanza
  *   R → c2s  HANDLED  pairs (sid, n): everything up to n is safe (promise 1); c2s may acknowledge it and
- * forget its copy R → c2s  DELIVER  targets (sid, n = outbound number, to), raw: c2s writes raw to each
- * session; a target's `to`, when not empty, is put in behind "<message"/"<presence"/"<iq" as a to attribute.
- * Numbers count 1, 2, 3 … per session; c2s drops one that it has already had c2s → R  ACKED    pairs (sid,
- * n): delivered up to outbound number n. With stream management: the client's <a/>. Without: the bytes were
- * taken by the socket c2s → R  FLOW     sid, num = 1 hold back (the client reads slowly), 0 go on c2s → R
- * ENABLE   sid, num = wanted resume seconds → R → c2s ENABLED sid, name = SM id, num = seconds granted (0 =
- * no resumption). Both directions count for XEP-0198 from there: c2s remembers the numbers at that moment
- *                     (inbound: of the last STANZA before ENABLE; outbound: carried in ENABLED.n)
- *   c2s → R  CLOSED   sid, num = enum wire_close
+ *                     forget its copy
+ *   R → c2s  DELIVER  targets (sid, n = outbound number, to), raw: c2s writes raw to each session; a target's
+ *                     `to`, when not empty, is put in behind "<message"/"<presence"/"<iq" as a to attribute.
+ *                     Numbers count 1, 2, 3 … per session; c2s drops one that it has already had
+ *   c2s → R  ACKED    pairs (sid, n): delivered up to outbound number n. With stream management: the client's
+ *                     <a/>. Without: the bytes were taken by the socket
+ *   c2s → R  FLOW     sid, num = 1 hold back (the client reads slowly), 0 go on
+ *   c2s → R  ENABLE   sid, num = wanted resume seconds
+ *   R → c2s  ENABLED  sid, name = SM id, num = seconds granted (0 = no resumption). Both directions count for
+ *                     XEP-0198 from there: c2s remembers the numbers at that moment (inbound: of the last
+ *                     STANZA before ENABLE; outbound: carried in ENABLED.n)
+ *   c2s → R  CLOSED   sid, num = enum wire_close; session, when not 0: nobody waits any more for the answer to
+ *                     the OPEN or RESUME of that sid
  *   R → c2s  KILL     sid, num = enum stream_error, text: end the stream with that error; no CLOSED is needed
  *   c2s → R  RESUME   sid = a fresh one, from = bare JID, name = SM id, num = the client's h
- *   R → c2s  RESUMED  sid = the fresh one, session = the old sid that is in force again, to = full JID, n =
- * highest inbound number handled, num = h to tell the client, token = the outbound number that the client's h
- *                     stands for; DELIVERs of what the client lacks follow |
- * RESUME_FAILED sid, num = enum stanza_error (item-not-found), n = the session's last h (flag WIRE_HAS_H when
- * known)
+ *   R → c2s  RESUMED  sid = the fresh one, session = the old sid that is in force again, to = full JID,
+ *                     n = highest inbound number handled, num = h to tell the client, token = the outbound
+ *                     number that the client's h stands for; DELIVERs of what the client lacks follow
+ *            | RESUME_FAILED sid, num = enum stanza_error (item-not-found), n = the session's last h (flag
+ *                     WIRE_HAS_H when known)
  *
  * A new epoch moves a slot to another router R2: c2s sends, per session of the slot,
  *   c2s → R2 SYNC     sid, from = full JID, n = highest inbound number known HANDLED, num = highest outbound
- * number had, flags WIRE_SM | WIRE_HELD; then again every STANZA that is not HANDLED, in order. R2 → c2s KILL
- * when it knows of no such session and cannot take it over. A frame for a slot that the receiver does not own
- * comes back as NOT_MINE (kind of what it was in num, sid, n, epoch = the receiver's): the sender waits for
- * the newer epoch or sends again.
+ *                     number had, flags WIRE_SM | WIRE_HELD; then again every STANZA that is not HANDLED, in
+ *                     order
+ *   R2 → c2s SYNCED   token of the SYNC: what follows is of this attachment
+ *            | KILL   when it knows of no such session and cannot take it over
+ * A frame for a slot that the receiver does not own comes back as NOT_MINE (kind of what it was in num, sid,
+ * n, epoch = the receiver's): the sender waits for the newer epoch or sends again.
  *
  * Between routers, and to s2s: a stanza from one JID to another.
  *   R → R'   ROUTE    token, sid + n = identity of the stanza at its origin (0 = made by a server, never sent
- * twice), stanza, targets: when present, the bare JIDs (to) of the receiver's that each get the stanza
- * (fan-out) R' → R   DONE     pairs (token, enum wire_done) s2s → R sends ROUTE for what comes from other
- * servers, R → s2s for what goes there, with the same DONE. */
+ *                     twice), stanza, targets: when present, the bare JIDs (to) of the receiver's that each
+ *                     get the stanza (fan-out)
+ *   R' → R   DONE     pairs (token, enum wire_done)
+ * s2s → R sends ROUTE for what comes from other servers, R → s2s for what goes there, with the same DONE. */
+/* clang-format on */
 #ifndef JACKDAW_WIRE_WIRE_H
 #define JACKDAW_WIRE_WIRE_H
 

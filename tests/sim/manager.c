@@ -596,10 +596,14 @@ static void on_session_frame(struct manager_conn *c, const struct wire_frame *f)
     pump(c);
 }
 
-static void tell_unknown(struct node *n, struct endpoint *from, uint16_t slot, uint64_t sid)
+static void tell_unknown(struct node *n, struct endpoint *from, uint16_t slot, uint64_t sid, uint64_t as)
 {
-    struct wire_frame f = {
-        .kind = WIRE_CLOSED, .slot = slot, .epoch = n->member.epoch, .sid = sid, .num = WIRE_CLOSE_LOST};
+    struct wire_frame f = {.kind = WIRE_CLOSED,
+                           .slot = slot,
+                           .epoch = n->member.epoch,
+                           .sid = sid,
+                           .num = WIRE_CLOSE_LOST,
+                           .session = as};
     struct buf b = {0};
     wire_add(&b, &f);
     link_send(n, w.nodes[from->peer].name, buf_span(&b));
@@ -649,7 +653,7 @@ static void on_deliver(struct node *n, struct endpoint *from, const struct wire_
         if (c == NULL && is_resuming(n))
             continue; /* it may just be coming back here */
         else if (c == NULL)
-            tell_unknown(n, from, f->slot, target.sid);
+            tell_unknown(n, from, f->slot, target.sid, 0);
         else if (c->peer != from || c->syncing || c->state == STATE_ENDED)
             continue;
         else if (!deliver(c, target.n, f->raw, target.to, (f->flags & WIRE_CONFIRM) != 0))
@@ -679,7 +683,7 @@ void manager_frame(struct node *n, struct endpoint *from, struct span frame)
         if (c != NULL && c->peer == from)
             on_session_frame(c, &f);
         else if (c == NULL && (f.kind == WIRE_OPENED || f.kind == WIRE_RESUMED))
-            tell_unknown(n, from, f.slot, f.kind == WIRE_RESUMED ? f.session : f.sid);
+            tell_unknown(n, from, f.slot, f.kind == WIRE_RESUMED ? f.session : f.sid, f.sid);
     }
     flush_soon(n);
 }
