@@ -1,24 +1,17 @@
 /* What one typical stanza costs from bytes to the raw form that travels: framer (each variant), parser,
- * rewriting, and the stream engine over all of it. Prints nanoseconds of CPU time per stanza, the median of
- * several rounds. */
-#include <stdio.h>
-#include <stdlib.h>
-#include <time.h>
-
-#include "common/stanza/stanza.h"
+ * rewriting, and the stream engine over all of it. Per stanza. */
 #include "common/stream/stream.h"
+#include "bench/micro/measure.h"
+#include "common/stanza/stanza.h"
 #include "common/xml/framer_step.h"
 
 #define STANZAS 1024
-#define ROUNDS  15
 #define REPEAT  40
 
 static struct buf corpus;
 static struct xml_limits limits = {.element_max_bytes = 262144, .depth_max = 64, .attrs_max = 32};
 static struct xml_parser *parser;
 static struct buf out;
-static uint64_t checksum;
-static const char *only; /* a part of the names to measure; NULL = all */
 
 static void make_corpus(void)
 {
@@ -152,60 +145,24 @@ static void run_tree(void)
     }
 }
 
-/* Processor time of this process, so that a busy machine disturbs less. */
-static uint64_t cpu_ns(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-
-    return (x > y) - (x < y);
-}
-
-static void measure(const char *what, void (*run)(void))
-{
-    double ns[ROUNDS];
-
-    if (only != NULL && strstr(what, only) == NULL)
-        return;
-    run();
-    if (getenv("JD_BENCH_ONCE") != NULL)
-        return; /* check.py counts instructions */
-    for (unsigned round = 0; round < ROUNDS; round++) {
-        uint64_t start = cpu_ns();
-        for (unsigned i = 0; i < REPEAT; i++)
-            run();
-        ns[round] = (double)(cpu_ns() - start) / (REPEAT * STANZAS);
-    }
-    qsort(ns, ROUNDS, sizeof(ns[0]), by_value);
-    printf("%-44s %7.1f ns/stanza  %7.0f MB/s  (best %.1f)\n", what, ns[ROUNDS / 2],
-           (double)corpus.n / STANZAS / ns[ROUNDS / 2] * 1000, ns[0]);
-}
-
 int main(int argc, char **argv)
 {
-    only = argc > 1 ? argv[1] : NULL;
+    measure_only = argc > 1 ? argv[1] : NULL;
     make_corpus();
     parser = xml_parser_new(NS_CLIENT);
     printf("%u messages, %.0f bytes on average\n", STANZAS, (double)corpus.n / STANZAS);
-    measure("frame, scalar", run_scalar);
+    measure("frame, scalar", STANZAS, REPEAT, run_scalar);
 #if defined(__x86_64__)
-    measure("frame, SSE2", run_sse2);
+    measure("frame, SSE2", STANZAS, REPEAT, run_sse2);
 #endif
-    measure("frame, what this CPU gets", run_best);
-    measure("frame + parse", run_frame_parse);
-    measure("frame + parse + rewrite", run_frame_parse_rewrite);
-    measure("stream engine (frame + parse, 4 KiB reads)", run_stream);
-    measure("frame + index", run_index);
-    measure("frame + tree", run_tree);
+    measure("frame, what this CPU gets", STANZAS, REPEAT, run_best);
+    measure("frame + parse", STANZAS, REPEAT, run_frame_parse);
+    measure("frame + parse + rewrite", STANZAS, REPEAT, run_frame_parse_rewrite);
+    measure("stream engine (frame + parse, 4 KiB reads)", STANZAS, REPEAT, run_stream);
+    measure("frame + index", STANZAS, REPEAT, run_index);
+    measure("frame + tree", STANZAS, REPEAT, run_tree);
     xml_parser_free(parser);
     buf_free(&corpus);
     buf_free(&out);
-    return checksum == 0;
+    return 0;
 }
