@@ -15,9 +15,10 @@ import time
 sys.dont_write_bytecode = True
 
 import run as chaos  # noqa: E402
-from judge import quantile, times_ms  # noqa: E402
+from judge import quantile, times_ms, wall  # noqa: E402
 
-SETTLE_S = 1.5  # after a change; its pauses are looked for within it
+SETTLE_S = 1.5  # after a change
+BEFORE_US, AFTER_US = 30000, 300000  # around the new epoch: messages sent then tell the pause
 STUBBORN = 20
 DRAIN_MAX_S = 3.0
 
@@ -86,6 +87,7 @@ class Planned(chaos.Run):
     def change(self, what, name, act, done):
         """One planned change: who has moved by it, and how long it took."""
         before = self.cluster.homes(self.args.clients)
+        self.cluster.sleep(0.5)
         at = time.monotonic_ns() // 1000
         act()
         self.tell(f"{what} {name}")
@@ -94,10 +96,22 @@ class Planned(chaos.Run):
         after = self.cluster.homes(self.args.clients)
         moved = {i for i in before if before[i] != after.get(i)}
         share = len(moved) / max(len(before), 1)
-        self.changes.append((what, at, moved))
+        self.changes.append((what, self.epoch_after(at), moved))
         self.note(f"{what} of {name}: {len(moved)} of {len(before)} users moved")
         if share > 1.5 / self.args.routers + 0.1 or not moved:
             self.violations.append(f"{what} of {name} moved {len(moved)} of {len(before)} users")
+
+    def epoch_after(self, at):
+        """When router-1, which stays, took the first new epoch after a time: both in microseconds of the monotonic clock."""
+        earliest = wall(at)
+        for line in (self.dir / "log/router-1.log").read_text().splitlines():
+            stamp = line.split(" ", 1)[0].partition("T")[2].rstrip("Z")
+            if " core epoch=" in line and stamp >= earliest:
+                h, m, s = stamp.split(":")
+                now = time.time()
+                then = now - now % 86400 + int(h) * 3600 + int(m) * 60 + float(s)
+                return int((then - now + time.monotonic()) * 1e6)
+        return at
 
     def start_process(self, name):
         self.cluster.killed.pop(name, None)
@@ -154,7 +168,7 @@ class Planned(chaos.Run):
             worst = dict.fromkeys(range(self.args.clients), 0)
             for r in results:
                 for sender, _, sent, got in (x for x in r["got"] if x is not None):
-                    if at - 200000 <= sent < at + SETTLE_S * 1e6:
+                    if at - BEFORE_US <= sent < at + AFTER_US:
                         for i in {sender, r["index"]}:
                             worst[i] = max(worst[i], got - sent)
             for i, t in worst.items():

@@ -10,6 +10,7 @@ import collections
 import multiprocessing
 import os
 import pathlib
+import pickle
 import random
 import shutil
 import signal
@@ -57,6 +58,7 @@ def arguments():
     p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     p.add_argument("--dir", help="default: a new one in /tmp")
     p.add_argument("--keep", action="store_true")
+    p.add_argument("--history", action="store_true", help="Redis never rewrites its append-only file: it tells every write in order")
     return p.parse_args()
 
 
@@ -81,6 +83,8 @@ class Cluster:
         for spec in self.plan.specs:
             if spec.stats is None and args.fsync != "everysec":
                 spec.argv = [args.fsync if a == "everysec" else a for a in spec.argv]
+            if spec.stats is None and args.history:
+                spec.argv += ["--auto-aof-rewrite-percentage", "0"]
         self.late = f"router-{args.routers + 1}" if args.join else None
         self.processes = {s.name: processes.Process(self.plan, s) for s in self.plan.specs}
         self.killed = {}  # name -> when it shall start again
@@ -388,6 +392,7 @@ class Run:
             self.crowd.end()
         finally:
             self.cluster.stop()
+        self.results = results
         self.judge(results)
         self.violations += self.cluster.odd
         return self.report()
@@ -402,6 +407,9 @@ class Run:
             print(f"VIOLATION: {v}")
         bad = bool(self.violations)
         print(f"seed {self.args.seed}: {'WRONG, see ' + str(self.dir) if bad else 'nothing lost, nothing twice, all in order, presence right'}")
+        if bad:
+            with open(self.dir / "results.pickle", "wb") as f:
+                pickle.dump(self.results, f)
         if not bad and not self.args.keep:
             shutil.rmtree(self.dir, ignore_errors=True)
         return 1 if bad else 0
