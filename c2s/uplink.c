@@ -153,7 +153,7 @@ static bool attach(struct conn *c)
             wait_begin(c);
             return false;
         }
-        u->tries++;
+        u->tries = ++c->c2s->hub.attached;
         u->tried_n = c->session.in_n;
         u->syncing = false;
         if (u->asked != WIRE_NONE)

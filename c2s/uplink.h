@@ -27,7 +27,7 @@ struct uplink {
     bool known;        /* OPENED or RESUMED: the router has the session */
     bool asked_once;   /* the question went out before */
     bool syncing;      /* SYNC is out and SYNCED has not come: deliveries do not count */
-    uint32_t tries;    /* attachments so far: the token of what is said at each */
+    uint64_t tries;    /* which attachment of this process it is: the token of what is said there */
     uint64_t tried_n;  /* the highest inbound number at the last one */
     bool close_wanted; /* CLOSED is to be told … */
     bool close_told;   /* … and was, to `peer` */
@@ -44,6 +44,7 @@ struct uplink_hub {
     struct timer ack_timer;
     struct timer retry_timer;
     uint64_t unknown_second; /* limits CLOSED for unknown sessions … */
+    uint64_t attached;       /* attachments so far, of all connections */
     unsigned resuming;       /* RESUMEs that are not answered */
     unsigned unknown_count;  /* … to so many a second */
 };

@@ -10,6 +10,7 @@
 #include "common/stream/stream.h"
 #include "router/control.h"
 #include "router/deliver.h"
+#include "router/readdress.h"
 #include "router/session_internal.h"
 #include "router/task.h"
 
@@ -190,8 +191,10 @@ static void on_stanza(struct core *c, const struct wire_frame *f, struct span fr
     if (!ready(c, u, f, frame, from))
         return;
     s = session_find(c, f->sid);
-    if (s == NULL || s->node_incarnation != from.incarnation || f->n == 0 || f->num > STANZA_E_COUNT)
-        return; /* the session has ended, or lives on another connection manager now */
+    if (s == NULL || s->node_incarnation != from.incarnation || f->n == 0 || f->num > STANZA_E_COUNT ||
+        s->restored)
+        return; /* the session has ended, or lives on another connection manager now, or its SYNC was too old
+                 */
     stat_add(&in_stanzas, 1);
     if (f->n <= s->in_taken) {
         stat_add(&resent, 1);
@@ -360,8 +363,9 @@ static void on_take_over(struct core *c, const struct wire_frame *f, struct span
 static bool is_stale(const struct core *c, const struct wire_frame *f, const char *node)
 {
     const struct jid *from = &f->stanza.from;
-    if ((f->flags & WIRE_PASSED_ON) != 0 || f->epoch > c->epoch || from->local_n == 0 ||
-        !core_is_local_domain(c, jid_domain(from)))
+    if ((f->flags & WIRE_PASSED_ON) != 0)
+        return true;
+    if (f->epoch > c->epoch || from->local_n == 0 || !core_is_local_domain(c, jid_domain(from)))
         return false;
     const char *owner = c->out.owner(c->out.ctx, c->out.slot(jid_bare(from)));
     return owner == NULL || strcmp(owner, node) != 0;
@@ -383,14 +387,23 @@ static void receive(struct core *c, struct user *u, const struct wire_frame *f, 
     task_run(&t);
 }
 
+/* A target of a fan-out that has moved since the origin looked. Presence that was sent on could come behind
+ * what the origin says next, straight to the new owner: the target asks for it instead. */
+static void pass_on(struct core *c, const struct wire_frame *f, struct span target)
+{
+    bool available = f->stanza.kind == STANZA_PRESENCE && f->stanza.type == STANZA_NONE;
+    if (!available)
+        route_fanout(c, &f->stanza, &target, 1, NULL, f->flags | WIRE_PASSED_ON);
+    else
+        presence_route(c, target, jid_bare(&f->stanza.from), (struct span){NULL, 0}, "probe", NULL);
+}
+
 /* A target of a fan-out whose user is not ready waits as a fan-out of its own. */
 static void receive_target(struct core *c, const struct wire_frame *f, struct span target, struct sender from)
 {
     struct user *u = user_get(c, target);
-    if (u == NULL) { /* it has moved since the origin looked: send it on */
-        struct origin origin = {f->sid, f->n, f->at_ms, {f->trace[0], f->trace[1]}};
-        origin.sid = 0; /* the origin's work is done with this frame */
-        route_fanout(c, &f->stanza, &target, 1, &origin, f->flags | WIRE_PASSED_ON);
+    if (u == NULL) {
+        pass_on(c, f, target);
         return;
     }
     if (u->state == USER_READY && u->blocks == 0 && list_empty(&u->lane)) {

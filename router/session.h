@@ -29,6 +29,7 @@ struct session {
     struct jid jid; /* view of full */
     char node[64];  /* its connection manager */
     uint64_t node_incarnation;
+    uint64_t attached;  /* token of its last OPEN, RESUME or SYNC: older ones come too late */
     uint64_t asked_as;  /* the sid of the OPEN or RESUME that brought it there; 0 = not known */
     struct list routed; /* its stanzas on their way to others, not DONE yet (route.c) */
     bool sm;            /* stream management is on */

@@ -9,8 +9,8 @@
 #define GRACE_MS        5000
 
 /* The record: one line of numbers, then lines `u N ID` (unacknowledged entries), `d JID` (directed presence),
- * `k KNOWN CURSOR BEHIND` and the presence at the end. The marks of mailbox entries up to KNOWN are void:
- * outbound numbers may have been given anew since they were written. */
+ * `k KNOWN CURSOR BEHIND ATTACHED` and the presence at the end. The marks of mailbox entries up to KNOWN are
+ * void: outbound numbers may have been given anew since they were written. */
 
 enum { FLAG_SM = 1, FLAG_AVAILABLE = 2, FLAG_INTERESTED = 4, FLAG_CARBONS = 8, FLAG_DETACHED = 16 };
 
@@ -37,9 +37,9 @@ void session_save(struct session *s)
                      (unsigned long long)x->entry->id.seq);
     }
     bool behind = s->catching_up || s->restored;
-    buf_addf(&b, "k %llu %llu %llu %llu %d\n", (unsigned long long)s->user->last_id.ms,
+    buf_addf(&b, "k %llu %llu %llu %llu %d %llu\n", (unsigned long long)s->user->last_id.ms,
              (unsigned long long)s->user->last_id.seq, (unsigned long long)s->cursor.ms,
-             (unsigned long long)s->cursor.seq, behind);
+             (unsigned long long)s->cursor.seq, behind, (unsigned long long)s->attached);
     size_t at = 0;
     char *jid;
     while ((jid = map_next(&s->directed, &at)) != NULL)
@@ -124,7 +124,9 @@ static void restore_line(struct session *s, struct span line)
         cursor.ms = next_number(&line, &bad);
         cursor.seq = next_number(&line, &bad);
         bool behind = next_number(&line, &bad) != 0;
+        uint64_t attached = next_number(&line, &bad);
         if (!bad) {
+            s->attached = attached;
             s->known = known;
             s->cursor = cursor;
             s->was_behind = behind;

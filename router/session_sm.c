@@ -261,6 +261,7 @@ void session_resume(struct user *u, uint64_t fresh_sid, struct span sm_id, uint3
     snprintf(s->node, sizeof s->node, "%s", node);
     s->node_incarnation = node_incarnation;
     s->asked_as = fresh_sid;
+    s->attached = token;
     s->held = false;
     s->in_taken = s->restored ? s->in_handled : s->in_taken;
     if (s->restored)
@@ -358,6 +359,11 @@ void session_sync(struct user *u, const struct wire_frame *f, const char *node, 
         u->core->out.send(u->core->out.ctx, node, &kill);
         return;
     }
+    /* It was long on its way, and the stream has been attached to another owner since: that one's numbers are
+     * not the ones that it tells. */
+    if (f->token < s->attached)
+        return;
+    s->attached = f->token;
     timer_clear(&u->core->timers, &s->timeout);
     snprintf(s->node, sizeof s->node, "%s", node);
     s->node_incarnation = node_incarnation;

@@ -97,10 +97,9 @@ enum wire_done {
 #define WIRE_BROADCAST 0x0010u /* presence to subscribers: receivers check their rosters */
 #define WIRE_CONFIRM   0x0020u /* DELIVER: an ACKED is wanted (a mailbox entry waits for it) */
 
-#define WIRE_ORDERED 0x0040u /* ROUTE: after a RETRY the sender sends all of that slot again, in order … */
-#define WIRE_FIRST   0x0080u /* … and this is the first of them */
-#define WIRE_PASSED_ON \
-    0x0100u /* ROUTE: by a router that does not own the target any more; its sender need not own `from` */
+#define WIRE_ORDERED   0x0040u /* ROUTE: after a RETRY the sender sends all of that slot again, in order … */
+#define WIRE_FIRST     0x0080u /* … and this is the first of them */
+#define WIRE_PASSED_ON 0x0100u /* ROUTE: by a router that has lost the target: it may be late */
 
 #define WIRE_VERSION   1
 #define WIRE_MAX_BYTES (20u << 20)

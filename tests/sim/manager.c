@@ -43,7 +43,8 @@ struct manager_conn {
     unsigned count;
     enum wire_kind asked;
     bool known, asked_once, syncing, close_wanted, close_told, keep;
-    uint32_t tries, enable_s;
+    uint32_t enable_s;
+    uint64_t tries;
     uint64_t tried_n, expires_us;
     enum wire_close close_how;
 };
@@ -169,7 +170,7 @@ static bool attach(struct manager_conn *c)
             wait_begin(c);
             return false;
         }
-        c->tries++;
+        c->tries = ++c->c2s->attached;
         c->tried_n = c->in_n;
         c->syncing = false;
         if (c->asked != WIRE_NONE)

@@ -90,6 +90,7 @@ struct node {
     struct list conns;
     struct buf acks[NODES];
     bool retry_set, flush_set;
+    uint64_t attached;
 };
 
 /* ---- clients ---- */
