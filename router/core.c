@@ -105,6 +105,7 @@ void core_free(struct core *c)
     timer_clear(&c->timers, &c->store_retry);
     sweep_free(c);
     components_free(c);
+    asked_free(c);
     idmap_free(&c->syncing);
     timers_free(&c->timers);
     parting_forget(c, NULL);

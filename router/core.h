@@ -21,6 +21,7 @@
 #include "common/base/timers.h"
 #include "common/config/conf.h"
 #include "common/wire/wire.h"
+#include "router/asked.h"
 #include "router/components.h"
 #include "router/store/store.h"
 #include "router/sweep.h"
@@ -94,6 +95,8 @@ struct core {
     bool rerouting;
     uint64_t stalled[CORE_SLOTS / 64]; /* bit per slot: stanzas to it wait to be sent again (route.c) */
     struct components components;
+    struct asked_table asked;
+    struct span pushed; /* EV_ROSTER_CHANGED: the push, raw */
     struct map refused; /* node → slots of which it must send something again (route.c) */
 };
 

@@ -12,6 +12,7 @@
 
 #include "common/log/log.h"
 #include "common/stats/stats.h"
+#include "router/feature.h"
 #include "router/mailbox.h"
 #include "router/session_internal.h"
 
@@ -91,6 +92,9 @@ void deliver_to_interested(struct user *u, struct span raw)
         if (s->interested)
             send_volatile(s, raw, span_of(s->full));
     }
+    u->core->pushed = raw;
+    feature_event(EV_ROSTER_CHANGED, u, NULL);
+    u->core->pushed = (struct span){NULL, 0};
 }
 
 /* ---- which sessions ---- */

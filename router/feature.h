@@ -38,7 +38,7 @@ enum event {
     EV_USER_DELETED,   /* the account was removed; s is NULL */
     EV_COMPONENT_HERE, /* core->components.subject has connections (again); s is NULL */
     EV_COMPONENT_GONE, /* … has had none for a while; s is NULL */
-    EV_ROSTER_CHANGED, /* a push is sent; s is NULL */
+    EV_ROSTER_CHANGED, /* core->pushed goes to the user's clients; s is NULL */
     EV_COUNT
 };
 

@@ -10,6 +10,7 @@
 
 #include "common/base/hash.h"
 #include "common/bus/bus.h"
+#include "common/config/privileges.h"
 #include "common/jid/jid.h"
 #include "common/log/log.h"
 #include "common/member/member.h"
@@ -21,6 +22,7 @@
 #include "s2s/relay.h"
 #include "s2s/s2s.h"
 
+#define HEARD_MS     1000
 #define GONE_KEEP_MS 5000 /* stanzas for a component that has just gone wait so long for its return */
 
 /* ---- the configuration ---- */
@@ -42,11 +44,22 @@ bool components_init(struct s2s *s)
         c->s2s = s;
         c->local = (struct local){.domain = span_dup(buf_span(&domain)), .component = c};
         c->secret = span_dup(span_sub(line, at + 1, SIZE_MAX));
+        struct privileges p;
+        c->hears =
+            privileges_of(s->conf, span_of(c->local.domain), &p) && p.presence == PRIVILEGE_PRESENCE_ROSTER;
         list_init(&c->bindings);
         queue_init(&c->waiting);
         list_add(&s->components, &c->node);
         map_put(&s->locals, span_of(c->local.domain), &c->local);
         buf_free(&domain);
+    }
+    for (unsigned i = 0; i < s->conf->s2s_privileges.count; i++) {
+        struct privileges p;
+        const char *why;
+        if (!privileges_parse(span_of(s->conf->s2s_privileges.items[i]), &p, &why)) {
+            log_error("s2s", "s2s.privileges: item %u is wrong: %s", i + 1, why);
+            return false;
+        }
     }
     return true;
 }
@@ -119,11 +132,31 @@ static struct component_conn *choose(const struct component *c, struct span send
     return best;
 }
 
+static bool was_heard(struct component *c, const struct item *i)
+{
+    struct span raw = rcbuf_span(i->raw);
+    uint64_t now = ring_now_ms(c->s2s->ring), hash;
+    if (!c->hears || i->to_n > 0 || raw.n < 9 || memcmp(raw.p, "<presence", 9) != 0)
+        return false;
+    hash = hash_bytes(raw);
+    for (unsigned k = 0; k < COMPONENT_HEARD_MAX; k++)
+        if (c->heard[k].hash == hash && now < c->heard[k].at_ms + HEARD_MS)
+            return true;
+    c->heard[c->heard_at].hash = hash;
+    c->heard[c->heard_at].at_ms = now;
+    c->heard_at = (c->heard_at + 1) % COMPONENT_HEARD_MAX;
+    return false;
+}
+
 void component_send(struct s2s *s, struct component *c, struct span sender_bare, struct item *i)
 {
     struct component_conn *conn = choose(c, sender_bare);
     uint64_t now = ring_now_ms(s->ring);
     i->owner = c;
+    if (was_heard(c, i)) {
+        item_free(s, i);
+        return;
+    }
     if (conn != NULL && leg_has_room(&conn->leg) && c->waiting.count == 0) {
         leg_send(&conn->leg, i);
         return;

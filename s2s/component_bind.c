@@ -10,6 +10,7 @@
 #include "s2s/component_internal.h"
 #include "s2s/metrics.h"
 #include "s2s/names.h"
+#include "s2s/privilege.h"
 
 #define NS_COMPONENT_BIND "urn:xmpp:component:0"
 #define SASL_ATTEMPTS     3
@@ -231,10 +232,8 @@ static bool same_party(const struct component *a, const struct component *b)
 }
 
 /* What a request is answered with; -1 = it is granted. */
-static int take_request(struct component_conn *conn, bool bind, struct span name)
+static int take_request(struct component_conn *conn, struct component *c, bool bind, struct span name)
 {
-    /* "domain/resource" is for the component's own bookkeeping (§4): the domain counts. */
-    struct component *c = find(conn->leg.s2s, span_sub(name, 0, span_index(name, '/')));
     struct binding *b = c != NULL ? component_binding(conn, c) : NULL;
     if (name.n == 0)
         return STANZA_E_BAD_REQUEST;
@@ -288,10 +287,14 @@ bool component_bind_stanza(struct component_conn *conn, const struct xml_element
     char *id = root != NULL && xml_attr(root, "id").p != NULL ? span_dup(xml_attr(root, "id")) : NULL;
     arena_reset(s->arena);
     leg_own_done(&conn->leg);
-    int error = take_request(conn, bind, span_of(name));
+    /* "domain/resource" is for the component's own bookkeeping (§4): the domain counts. */
+    struct component *c = find(s, span_sub(span_of(name), 0, span_index(span_of(name), '/')));
+    int error = take_request(conn, c, bind, span_of(name));
     if (error >= 0)
         metric_add(S2S_REFUSED_HOST);
     answer(conn, id != NULL ? span_of(id) : (struct span){0}, span_of(name), bind, error);
+    if (bind && error < 0)
+        privilege_advertise(&conn->leg, span_of(c->local.domain));
     free(name);
     free(id);
     return true;

@@ -9,6 +9,7 @@
 #include "s2s/component_internal.h"
 #include "s2s/listener.h"
 #include "s2s/metrics.h"
+#include "s2s/privilege.h"
 
 static const struct leg_role role;
 
@@ -127,6 +128,7 @@ static void on_handshake(struct component_conn *conn, struct span raw)
     leg_write(l, "<handshake/>");
     leg_step_done(l);
     component_bind(conn, conn->component);
+    privilege_advertise(l, span_of(conn->component->local.domain));
 }
 
 static bool on_element(struct leg *l, const struct xml_element *e, struct span raw)
@@ -229,6 +231,7 @@ static const struct leg_role role = {.name = "component",
                                      .own = on_own,
                                      .element = on_element,
                                      .may = on_may,
+                                     .take = privilege_take,
                                      .may_enable = on_may_enable,
                                      .timeout = on_timeout,
                                      .ready = on_ready,

@@ -15,6 +15,8 @@ struct place {
     uint64_t incarnation;
 };
 
+#define COMPONENT_HEARD_MAX 64
+
 struct component {
     struct list node;
     struct s2s *s2s;
@@ -26,7 +28,15 @@ struct component {
     struct place *places;
     unsigned place_count;
     uint64_t gone_ms; /* the last connection, here or elsewhere, went then; 0 = there was none */
-    bool told;        /* Redis knows that there are connections here */
+    /* One with presence:roster (XEP-0356) hears of a contact from each of our users that has it: hashes of
+     * what it was told lately, so that it is told once. */
+    bool hears;
+    unsigned heard_at;
+    struct {
+        uint64_t hash;
+        uint64_t at_ms;
+    } heard[COMPONENT_HEARD_MAX];
+    bool told; /* Redis knows that there are connections here */
 };
 
 /* A connection speaks for a component: one with XEP-0114, any number with XEP-0225. */

@@ -423,7 +423,8 @@ static void on_stanza(struct leg *l, const struct xml_element *e, struct span ra
     struct identity identity = identify(l, &s, n);
     if (verdict != STANZA_GOOD)
         refuse_stanza(l, &s, verdict == STANZA_BAD_TO ? STANZA_E_JID_MALFORMED : STANZA_E_BAD_REQUEST);
-    else if (!identity.safe)
+    else if (!identity.safe &&
+             (l->role->take == NULL || !l->role->take(l, &s, receipt, identity.sid, identity.n)))
         relay_stanza(s2s, &s, receipt_ref(receipt), identity.sid, identity.n);
     receipt_unref(s2s, receipt);
     if (l->taken - l->handled >= (uint64_t)s2s->conf->s2s_unacked_max) {

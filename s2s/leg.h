@@ -27,6 +27,9 @@ struct leg_role {
     /* Anything but stanzas and stream management; false: not expected here. */
     bool (*element)(struct leg *l, const struct xml_element *e, struct span raw);
     enum leg_verdict (*may)(struct leg *l, const struct stanza *s);
+    /* A stanza that may come, before it is relayed with that identity; NULL = all are. True: it is dealt
+     * with. */
+    bool (*take)(struct leg *l, const struct stanza *s, struct receipt *receipt, uint64_t sid, uint64_t n);
     bool (*may_enable)(const struct leg *l);      /* stream management: authenticated */
     void (*timeout)(struct leg *l);               /* the step's time is over */
     void (*ready)(struct leg *l);                 /* the socket takes more */

@@ -31,5 +31,7 @@
 #define NS_BINDING_TYPES    "urn:xmpp:sasl-cb:0"
 #define NS_CARBONS          "urn:xmpp:carbons:2"
 #define NS_HINTS            "urn:xmpp:hints"
+#define NS_FORWARD          "urn:xmpp:forward:0"
+#define NS_PRIVILEGE        "urn:xmpp:privilege:2"
 
 #endif

@@ -11,6 +11,8 @@ static int setup(void **state)
 {
     struct conf *conf = conf_new();
     (void)state;
+    struct buf errors = {0}; /* all features, also those that are off by default */
+    assert_true(conf_set(conf, "s2s.privileges=gate.a=roster:get", &errors));
     features_init(conf);
     conf_free(conf);
     return 0;
