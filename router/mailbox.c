@@ -510,9 +510,10 @@ static void restore_done(void *ctx, enum store_result result, const struct store
         return;
     }
     if (u->state != USER_GONE && result == STORE_OK) {
+        u->restoring = count == RESTORE_CHUNK;
         for (size_t i = 0; i < count; i++)
             restore_entry(u, &entries[i]);
-        if (count == RESTORE_CHUNK) {
+        if (u->restoring) {
             u->core->store->face->read(u->core->store, span_of(u->bare), entries[count - 1].id, RESTORE_CHUNK,
                                        restore_done, u);
             return;
@@ -528,6 +529,7 @@ static void restore_done(void *ctx, enum store_result result, const struct store
 void deliver_restore(struct user *u)
 {
     user_block(u);
+    u->restoring = true;
     mailbox_restore_read(u);
 }
 

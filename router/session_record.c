@@ -36,9 +36,12 @@ void session_save(struct session *s)
             buf_addf(&b, "u %llu %llu %llu\n", (unsigned long long)x->n, (unsigned long long)x->entry->id.ms,
                      (unsigned long long)x->entry->id.seq);
     }
-    bool behind = s->catching_up || s->restored;
-    buf_addf(&b, "k %llu %llu %llu %llu %d %llu\n", (unsigned long long)s->user->last_id.ms,
-             (unsigned long long)s->user->last_id.seq, (unsigned long long)s->cursor.ms,
+    /* Marks that have not been read are not void: a session may be lost while its user is being loaded. */
+    bool restoring = s->user->restoring;
+    struct store_id known = restoring ? s->known : s->user->last_id;
+    bool behind = restoring ? s->was_behind : s->catching_up || s->restored;
+    buf_addf(&b, "k %llu %llu %llu %llu %d %llu\n", (unsigned long long)known.ms,
+             (unsigned long long)known.seq, (unsigned long long)s->cursor.ms,
              (unsigned long long)s->cursor.seq, behind, (unsigned long long)s->attached);
     size_t at = 0;
     char *jid;

@@ -22,6 +22,7 @@ struct user {
     bool looked_after;   /* loaded by sweep.c, not for somebody */
     bool claim_wanted;   /* the store was away when the claim was sent */
     bool restore_wanted; /* the store was away when the mailbox was to be read */
+    bool restoring; /* the mailbox has not been read to its end: some marks are known to the store only */
     unsigned blocks;
     unsigned holds;       /* who needs it to stay in memory: tasks, commits, reads */
     struct list sessions; /* struct session.of_user */

@@ -182,6 +182,40 @@ static void test_sync_of_a_stream_of_yesterday(void **state)
     rig_stop();
 }
 
+/* A session is lost while its user's mailbox is being read: the marks that are still unread tell which
+ * numbers its client has had, so the record that is written then must not make them void. */
+static void test_lost_while_being_loaded(void **state)
+{
+    (void)state;
+    rig_start(people);
+    open_with_sm(1, "juliet@a");
+    rig_open(2, "romeo@a", "r");
+    rig_stanza("c2s", 2,
+               "<message xmlns='jabber:client' to='juliet@a/r' type='chat'><body>once</body></message>",
+               span_of(rig.full[2]), 0);
+    for (int i = 0; i < 6; i++) {
+        core_turn(rig.core, rig.now_ms);
+        store_mem_run(rig.world, SIZE_MAX);
+    }
+    buf_clear(&rig.dones); /* she has it, but nobody has heard of it yet */
+    rig_want(1, "<message*once*");
+    struct session *s = session_find(rig.core, 1);
+    unsigned h = (unsigned)(s->out_sent - s->sm_out_base);
+    rig_crash();
+    assert_non_null(user_get(rig.core, SPAN("juliet@a")));
+    store_mem_run(rig.world, 1); /* claimed; the mailbox has not been read */
+    assert_true(user_find(rig.core, SPAN("juliet@a"))->restoring);
+    core_node_gone(rig.core, "c2s", 1, rig.now_ms);
+    assert_int_equal(session_find(rig.core, 1)->state, SESSION_DETACHED);
+    core_turn(rig.core, rig.now_ms);
+    store_mem_run(rig.world, SIZE_MAX);
+    rig_crash();
+    resume(4, 1, h);
+    assert_int_equal(session_find(rig.core, 1)->state, SESSION_LIVE);
+    assert_null(memmem(rig.box[1].p, rig.box[1].n, "once", 4));
+    rig_stop();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -192,6 +226,7 @@ int main(void)
         cmocka_unit_test(test_index_is_left),
         cmocka_unit_test(test_stream_that_was_thought_dead),
         cmocka_unit_test(test_sync_of_a_stream_of_yesterday),
+        cmocka_unit_test(test_lost_while_being_loaded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
