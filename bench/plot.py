@@ -65,7 +65,7 @@ class Panel:
             colour = COLOURS[i % len(COLOURS)]
             line = "L".join(f"{px(x):.1f} {py(y):.1f}" for x, y in points)
             out.append(f'<path class="l" stroke="{colour}" d="M{line}"/>')
-            out.append(f'<text x="{LEFT + w + 10}" y="{top + 12 + 17 * i}" fill="{colour}">{escape(name)}</text>')
+            out.append(f'<text x="{LEFT + w + 10}" y="{top + 12 + 17 * i}" style="fill:{colour}">{escape(name)}</text>')
         return out
 
 

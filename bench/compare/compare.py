@@ -12,6 +12,7 @@ import platform
 import re
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -150,6 +151,7 @@ def main():
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     servers.Jackdaw.build = a.build
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(130))  # servers are stopped then, too
     c = Comparison(a)
     if a.from_json:
         c.results = {(r["name"], r["server"]): r["results"] for r in json.loads(a.from_json.read_text())}

@@ -3,6 +3,8 @@ import dataclasses
 import statistics
 import typing
 
+from servers import FRIENDS, FRIENDS_FIRST
+
 # Modes: bare and full as in servers.py; idle is bare with more accounts.
 IDLE_CLIENTS = 5000
 NO_SCRAM = {"jabberd2"}
@@ -33,7 +35,7 @@ LINES = [
     Line("chat, bare, TLS, 200 pairs, window 1", "bare", "chat", ["--pairs", "200"], {None: 5}),
     Line("chat, bare, TLS, 200 pairs, window 8", "bare", "chat", ["--pairs", "200", "--window", "8"], {None: 5}),
     Line("chat, bare, no TLS, 200 pairs, window 8", "bare", "chat", ["--pairs", "200", "--window", "8", "--tls", "none"], {None: 5}),
-    Line("presence deliveries, 50 contacts", "bare", "presence", ["--clients", "204"], {None: 4}),
+    Line("presence deliveries, 50 contacts", "bare", "presence", ["--clients", str(FRIENDS), "--first", str(FRIENDS_FIRST)], {None: 4}),
     Line("iq ping to the server", "bare", "ping", ["--clients", "400"], {None: 3.5}),
     Line("logins, STARTTLS, SCRAM", "bare", "logins", ["--clients", "20", "--first", "500"], {None: 4}),
     Line("chat, full and durable, TLS, 200 pairs, window 1", "full", "chat", ["--pairs", "200"], {"jabberd2": 3, "ejabberd": 30}),

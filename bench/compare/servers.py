@@ -16,6 +16,17 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 ACCOUNTS = 1000
 PASSWORD = "bench"
 START_S = 60
+# Groups of friends for the presence scenario: these accounts, in groups of so many. Prosody and jabberd2 get their rosters
+# as files, as they take minutes to make them by subscribing (prosody writes a whole roster at each step).
+FRIENDS_FIRST, FRIENDS, FRIENDS_GROUP = 600, 204, 51
+
+
+def friends():
+    """(account, those of its group but itself) for each."""
+    for i in range(FRIENDS):
+        first = i - i % FRIENDS_GROUP
+        yield FRIENDS_FIRST + i, [FRIENDS_FIRST + k for k in range(first, first + FRIENDS_GROUP) if k != i]
+
 
 
 def answers(port):
@@ -117,6 +128,8 @@ ssl = {{ key = "{key}", certificate = "{crt}" }}
 VirtualHost "localhost"
 """)
         self.accounts(data / "localhost" / "accounts", self.accounts_wanted)
+        if self.mode == "bare":
+            self.rosters(data / "localhost" / "roster")
         self.run("prosody", ["lua5.4", "/usr/bin/prosody", "--config", self.dir / "prosody.cfg.lua", "-F"])
         self.wait()
 
@@ -132,12 +145,22 @@ VirtualHost "localhost"
                 f'return {{ ["salt"] = "{salt}"; ["iteration_count"] = 10000; ["stored_key"] = "{stored}"; ["server_key"] = "{server}"; }};\n')
 
 
+    @staticmethod
+    def rosters(folder):
+        folder.mkdir()
+        for account, others in friends():
+            items = "".join(f'["bench{o}@localhost"] = {{ ["subscription"] = "both"; ["groups"] = {{}}; }}; ' for o in others)
+            (folder / f"bench{account}.dat").write_text(f'return {{ [false] = {{ ["pending"] = {{}}; ["version"] = 1; }}; {items}}};\n')
+
+
 class Ejabberd(Server):
     name = "ejabberd"
     packages = ["ejabberd"]
 
     def start(self):
-        self.clean()
+        """The database of a bare one is kept: accounts and rosters made through the protocol take a minute."""
+        if self.mode != "bare" or not (self.dir / "made").exists():
+            self.clean()
         _, _, pem = self.certificate()
         modules = ["mod_roster: {}", "mod_disco: {}", "mod_ping: {}", "mod_register: {ip_access: all}"]
         if self.mode == "full":
@@ -161,10 +184,15 @@ class Ejabberd(Server):
 
     def accounts(self):
         """In-band registration, a hundred on each stream: ejabberd ends one that takes long."""
-        for first in range(0, self.accounts_wanted, 100):
+        made = self.dir / "made"
+        first = int(made.read_text()) if made.exists() else 0
+        while first < self.accounts_wanted:
+            last = min(first + 100, self.accounts_wanted)
             with socket.create_connection(("127.0.0.1", self.port)) as s:
                 s.settimeout(START_S)
-                self.register(s, range(first, min(first + 100, self.accounts_wanted)))
+                self.register(s, range(first, last))
+            made.write_text(str(last))
+            first = last
 
     @staticmethod
     def register(s, numbers):
@@ -201,6 +229,8 @@ class Jabberd2(Server):
                            [(f"bench{i}", PASSWORD) for i in range(self.accounts_wanted)])
             db.executemany('INSERT INTO active ("collection-owner", "time") VALUES (?, 1)',
                            [(f"bench{i}@localhost",) for i in range(self.accounts_wanted)])
+            db.executemany('INSERT INTO "roster-items" ("collection-owner", jid, "to", "from", ask) VALUES (?, ?, 1, 1, 0)',
+                           [(f"bench{a}@localhost", f"bench{o}@localhost") for a, others in friends() for o in others])
         changes = {
             "router": [("<ip>0.0.0.0</ip>", "<ip>127.0.0.1</ip>")],
             "sm": [("<id>localhost.localdomain</id>", "<id>localhost</id>"),
