@@ -18,7 +18,8 @@
 #include "common/log/log.h"
 #include "common/member/member.h"
 
-#define RETRY_MS              50
+#define RETRY_FIRST_MS        4 /* a slot changes hands within milliseconds … */
+#define RETRY_MOST_MS         64
 #define UNKNOWN_CLOSED_A_TURN 1000    /* CLOSED for unknown sessions, a second */
 #define QUEUE_MAX_BYTES       4194304 /* of one session, whatever c2s.unacked_max says */
 #define SLOT_NONE             0xffff
@@ -64,8 +65,10 @@ static void wait_begin(struct conn *c)
         stat_add(&metric_holds[2], 1);
     }
     session_hold(&c->session, SESSION_HOLD_ROUTE);
-    if (!timer_is_set(&hub->retry_timer))
-        ring_timer_set(c->c2s->ring, &hub->retry_timer, RETRY_MS);
+    if (!timer_is_set(&hub->retry_timer)) {
+        hub->retry_ms = RETRY_FIRST_MS;
+        ring_timer_set(c->c2s->ring, &hub->retry_timer, hub->retry_ms);
+    }
 }
 
 static void wait_end(struct conn *c)
@@ -199,8 +202,9 @@ static void on_retry(struct timer *t, uint64_t now_ms)
     (void)now_ms;
     struct c2s *c2s = CONTAINER_OF(t, struct c2s, hub.retry_timer);
     retry_waiting(c2s);
+    c2s->hub.retry_ms = MIN(c2s->hub.retry_ms * 2, RETRY_MOST_MS);
     if (!list_empty(&c2s->hub.waiting))
-        ring_timer_set(c2s->ring, t, RETRY_MS);
+        ring_timer_set(c2s->ring, t, c2s->hub.retry_ms);
 }
 
 /* ---- ACKED, once per turn and peer ---- */
@@ -601,6 +605,8 @@ void uplink_frame(struct c2s *c2s, struct bus_peer *from, struct span frame)
                  bus_peer_name(from), frame.n);
         return;
     }
+    if (f.epoch > member_epoch(c2s->member))
+        member_refresh(c2s->member);
     if (f.kind == WIRE_DELIVER) {
         on_deliver(c2s, from, &f);
     } else if (f.kind == WIRE_HANDLED) {

@@ -43,6 +43,7 @@ struct uplink_hub {
     struct list peers;  /* all that ever had some */
     struct timer ack_timer;
     struct timer retry_timer;
+    unsigned retry_ms; /* how long it waits now */
     uint64_t unknown_second; /* limits CLOSED for unknown sessions … */
     uint64_t attached;       /* attachments so far, of all connections */
     unsigned resuming;       /* RESUMEs that are not answered */

@@ -20,12 +20,17 @@
 #include "router/session.h"
 #include "router/store/store_redis.h"
 
+#define DRAIN_LOOK_MS 20
+#define DRAIN_CALM_MS 100 /* with nothing to do, so that all others have seen the epoch without us */
+
 struct router {
     struct proc *proc;
     struct core *core;
     struct store *store;
     struct ring_hook turn;
     struct timer wake;
+    struct timer drain;
+    uint64_t drained_ms; /* since then there is nothing left to do */
 };
 
 static struct stat_gauge users = STAT_GAUGE("jackdaw_router_users", "Users in memory", NULL);
@@ -224,9 +229,45 @@ static void redis_state(void *self, bool up)
     core_store_state(r->core, up, now(r));
 }
 
+/* ---- the end ---- */
+
+/* True when nothing is left to do here: the users are the others' (or nobody is left to have them), what was
+ * under way has been answered, and the others have got all that was said. */
+static bool is_drained(const struct router *r)
+{
+    const struct member_node *self = member_find(proc_member(r->proc), proc_name(r->proc));
+    if (self != NULL && !self->draining)
+        return false; /* the epoch without us has not come */
+    if (member_owner(proc_member(r->proc), 0) == NULL)
+        return true;
+    return r->core->users.count == 0 && r->core->pending.count == 0 && bus_is_idle(proc_bus(r->proc));
+}
+
+static void drain_fire(struct timer *t, uint64_t now_ms)
+{
+    struct router *r = CONTAINER_OF(t, struct router, drain);
+    if (!is_drained(r))
+        r->drained_ms = now_ms;
+    if (now_ms - r->drained_ms >= DRAIN_CALM_MS)
+        proc_drained(r->proc);
+    else
+        ring_timer_set(proc_ring(r->proc), t, DRAIN_LOOK_MS);
+}
+
+/* The membership has been asked for an epoch in which nothing is ours: with it core_epoch gives the users up,
+ * and whoever still speaks to us learns by NOT_MINE and RETRY where they are. */
+static void drain(void *self)
+{
+    struct router *r = self;
+    r->drained_ms = now(r);
+    r->drain.fire = drain_fire;
+    ring_timer_set(proc_ring(r->proc), &r->drain, DRAIN_LOOK_MS);
+}
+
 static void stop(void *self)
 {
     struct router *r = self;
+    ring_timer_clear(proc_ring(r->proc), &r->drain);
     ring_hook_del(proc_ring(r->proc), &r->turn);
     ring_timer_clear(proc_ring(r->proc), &r->wake);
     core_free(r->core);
@@ -242,6 +283,7 @@ static const struct proc_role role = {.role = "router",
                                       .epoch = epoch,
                                       .lease = lease,
                                       .redis_state = redis_state,
+                                      .drain = drain,
                                       .stop = stop};
 
 int main(int argc, char **argv)

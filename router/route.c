@@ -16,7 +16,11 @@
 #include "router/parting.h"
 #include "router/session.h"
 
-#define RETRY_MS 100
+/* When a slot changes hands, the new owner may learn it some milliseconds after the others; a store that is
+ * away takes longer. */
+#define RETRY_FIRST_MS 4
+#define RETRY_MOST_MS  100
+#define RETRY_CALM_MS  500 /* without a retry: the next one is a first one again */
 
 /* A ROUTE that waits for its DONE. */
 struct pending {
@@ -87,9 +91,14 @@ static void retry_fire(struct timer *t, uint64_t now_ms)
 
 static void retry_soon(struct core *c)
 {
+    if (timer_is_set(&c->retry))
+        return;
     c->retry.fire = retry_fire;
-    if (!timer_is_set(&c->retry))
-        timer_set(&c->timers, &c->retry, c->now_ms + RETRY_MS);
+    if (c->now_ms > c->retry_at_ms + RETRY_CALM_MS)
+        c->retry_ms = 0;
+    c->retry_ms = MIN(MAX(c->retry_ms * 2, RETRY_FIRST_MS), RETRY_MOST_MS);
+    c->retry_at_ms = c->now_ms + c->retry_ms;
+    timer_set(&c->timers, &c->retry, c->retry_at_ms);
 }
 
 /* Gives f a token and sends it to a node (NULL: nobody yet), keeping it until it is done. */
