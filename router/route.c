@@ -101,6 +101,21 @@ static void retry_soon(struct core *c)
     timer_set(&c->timers, &c->retry, c->retry_at_ms);
 }
 
+/* No link at this very moment: the next epoch finds it a way, or the old node is linked anew. What else is
+ * for its slots waits behind it. */
+static void stall(struct core *c, struct pending *p, const struct wire_frame *f)
+{
+    struct span targets = f->targets;
+    struct wire_target t;
+    struct jid jid;
+    p->node[0] = '\0';
+    mark(c->stalled, p->slot, true);
+    while (p->slot == NO_SLOT && targets.p != NULL && wire_target_next(&targets, &t))
+        if (jid_split(t.to, &jid) && core_is_local_domain(c, jid_domain(&jid)))
+            mark(c->stalled, c->out.slot(t.to), true);
+    retry_soon(c);
+}
+
 /* Gives f a token and sends it to a node (NULL: nobody yet), keeping it until it is done. */
 static void dispatch(struct core *c, const char *node, struct wire_frame *f, uint64_t sid, uint64_t n)
 {
@@ -137,12 +152,8 @@ static void dispatch(struct core *c, const char *node, struct wire_frame *f, uin
         buf_add(&c->local, &frame, sizeof frame);
         return;
     }
-    if (node == NULL || !c->out.send_bytes(c->out.ctx, node, rcbuf_span(p->frame))) {
-        /* No link at this very moment: the next epoch finds it a way, or the old node is linked anew. */
-        p->node[0] = '\0';
-        mark(c->stalled, p->slot, true);
-        retry_soon(c);
-    }
+    if (node == NULL || !c->out.send_bytes(c->out.ctx, node, rcbuf_span(p->frame)))
+        stall(c, p, f);
 }
 
 static void fill(struct wire_frame *f, const struct stanza *s, const struct origin *origin)
