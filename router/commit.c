@@ -25,7 +25,7 @@ bool commit_wait(struct task *t)
     /* Without something in flight the callback would come from inside the call. */
     if (!user_commit_pending(t->user))
         return false;
-    user_after_commit(t->user, committed, task_keep(t));
+    user_after_adding(t->user, committed, task_keep(t));
     return true;
 }
 

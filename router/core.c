@@ -25,7 +25,7 @@ static void evict_fire(struct timer *t, uint64_t now_ms)
 {
     struct core *c = CONTAINER_OF(t, struct core, evict);
     user_evict_idle(c);
-    user_save_again(c);
+    user_unstick(c);
     timer_set(&c->timers, t, now_ms + EVICT_EVERY_MS);
 }
 
@@ -33,7 +33,7 @@ static void floors_fire(struct timer *t, uint64_t now_ms)
 {
     struct core *c = CONTAINER_OF(t, struct core, floors);
     LIST_EACH (it, &c->floor_users)
-        user_write_floor(LIST_ENTRY(it, struct user, floor_node));
+        user_touch(LIST_ENTRY(it, struct user, floor_node));
     timer_set(&c->timers, t, now_ms + FLOORS_EVERY_MS);
 }
 
@@ -54,7 +54,7 @@ struct core *core_new(const struct outside *out, struct store *store, const stru
     c->handled.fire = session_handled_fire;
     list_init(&c->idle_users);
     list_init(&c->floor_users);
-    list_init(&c->unsaved_users);
+    list_init(&c->stuck_users);
     c->floors.fire = floors_fire;
     timer_set(&c->timers, &c->floors, FLOORS_EVERY_MS);
     c->evict.fire = evict_fire;

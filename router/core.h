@@ -74,12 +74,14 @@ struct core {
     struct list later_handled; /* of those the busy ones, in the order in which they are due (session.c) */
     struct timer handled;
     struct timer evict;
-    struct timer retry;        /* sends again what was answered RETRY (route.c), after … */
-    unsigned retry_ms;         /* … so long the last time, … */
-    uint64_t retry_at_ms;      /* … which was due then */
-    struct list idle_users;    /* candidates for eviction, oldest first */
-    struct list unsaved_users; /* the store was full when their sessions' records were written */
-    struct list floor_users;   /* their mailbox floor has moved and is not written yet */
+    struct timer retry;      /* sends again what was answered RETRY (route.c), after … */
+    unsigned retry_ms;       /* … so long the last time, … */
+    uint64_t retry_at_ms;    /* … which was due then */
+    struct list idle_users;  /* candidates for eviction, oldest first */
+    struct list stuck_users; /* their batches are refused for good (user.c) */
+    uint64_t full_since_ms;  /* the store has refused what adds to it since then, 0 = it takes it */
+    uint64_t full_try_ms;    /* when the next one may try */
+    struct list floor_users; /* their mailbox floor has moved and is not written yet */
     struct timer floors;
     struct timer store_retry;
     struct idmap syncing;  /* sid → struct user that is being loaded for a SYNC or OPEN of that session */

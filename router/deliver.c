@@ -23,8 +23,9 @@ static struct stat_counter duplicates = STAT_COUNTER(
     "jackdaw_router_duplicates_total", "Stanzas that had been taken before, acknowledged again", NULL);
 static struct stat_counter mailbox_full =
     STAT_COUNTER("jackdaw_router_mailbox_full_total", "Messages refused because the mailbox is full", NULL);
-static struct stat_counter store_refused = STAT_COUNTER(
-    "jackdaw_router_store_refused_total", "Messages refused because Redis is out of memory", NULL);
+static struct stat_counter store_refused =
+    STAT_COUNTER("jackdaw_router_store_refused_total",
+                 "Messages not taken because Redis is full, once for every time", NULL);
 
 void deliver_register_stats(void)
 {
@@ -162,7 +163,8 @@ static bool is_durable(const struct stanza *s)
 struct delivery {
     struct core *core;
     struct user *user;
-    struct store_id id;
+    struct store_id id; /* 0-0: a resend of another one */
+    uint64_t sid, n;    /* where the stanza comes from */
     uint64_t token;
     char node[64];
     struct rcbuf *frame; /* the stanza as a frame, for an error */
@@ -191,40 +193,42 @@ static void transmit_all(struct delivery *d)
         session_send_reserved(d->core, &d->to[i], d->raw, (struct span){NULL, 0}, true);
 }
 
-/* The store has refused the entry for good. Who is there gets it all the same; for whoever only waits for a
- * resumption it would stand in this process's memory alone, and that is not safe. */
-static void not_stored(struct delivery *d)
+/* The store has refused the entry: as if it had never come. Who sent it is told to try again, so that its
+ * client's stanza stays unacknowledged; to whom nobody waits for, an error. */
+static void take_back(struct delivery *d)
 {
     struct entry *e = mailbox_find(d->user, d->id);
-    for (unsigned i = 0; i < d->count; i++) {
-        struct session *s = session_find(d->core, d->to[i].sid);
-        if (s != NULL && s->state == SESSION_LIVE) {
-            if (e != NULL)
-                e->stored = false;
-            return;
-        }
+    if (e != NULL) {
+        LIST_EACH (it, &d->user->sessions)
+            session_give_back(LIST_ENTRY(it, struct session, of_user), e);
+        deliver_entry_free(e);
     }
+    if (d->sid != 0)
+        mailbox_untake(d->user, d->sid, d->n);
     stat_add(&store_refused, 1);
-    answer(d, STANZA_E_RESOURCE_CONSTRAINT, "the server's store is full");
-    if (e == NULL)
-        return;
-    LIST_EACH (it, &d->user->sessions)
-        session_unassign_entry(LIST_ENTRY(it, struct session, of_user), e);
-    deliver_entry_free(e);
+    if (d->token == 0)
+        answer(d, STANZA_E_RESOURCE_CONSTRAINT, "the server's store is full");
+}
+
+static void refuse(struct delivery *d, enum store_result result)
+{
+    if (result == STORE_FULL)
+        route_refuse_message(d->core, d->node, d->user->slot, d->token);
+    else
+        route_refuse(d->core, d->node, d->user->slot, d->token);
 }
 
 static void delivery_committed(void *ctx, enum store_result result)
 {
     struct delivery *d = ctx;
-    if (result == STORE_FENCED) {
-        route_refuse(d->core, d->node, d->user->slot, d->token);
-        delivery_free(d);
-        return;
-    }
     if (result == STORE_FULL)
-        not_stored(d);
-    transmit_all(d);
-    route_done(d->core, d->node, d->token, WIRE_DONE_TAKEN);
+        take_back(d);
+    if (result == STORE_OK) {
+        transmit_all(d);
+        route_done(d->core, d->node, d->token, WIRE_DONE_TAKEN);
+    } else {
+        refuse(d, result);
+    }
     delivery_free(d);
 }
 
@@ -276,6 +280,8 @@ static void enter_mailbox(struct task *t, const struct targets *targets)
     d->core = c;
     d->user = u;
     d->id = e->id;
+    d->sid = t->origin.sid;
+    d->n = t->origin.n;
     d->token = t->token;
     snprintf(d->node, sizeof d->node, "%s", t->node);
     user_hold(u);
@@ -283,8 +289,8 @@ static void enter_mailbox(struct task *t, const struct targets *targets)
         struct session *s = targets->sessions[i];
         uint64_t n = 0;
         if (takes_now(s)) {
-            d->to[d->count] = session_reserve(s, t->stanza.raw, (struct span){NULL, 0}, e);
-            n = d->to[d->count++].n;
+            d->to[d->count++] = session_reserve(s, t->stanza.raw, (struct span){NULL, 0}, e);
+            n = s->out_sent;
         } else {
             mailbox_want(e, s->sid);
         }
@@ -309,7 +315,10 @@ static void enter_mailbox(struct task *t, const struct targets *targets)
     for (unsigned i = 0; i < targets->count; i++)
         if (!takes_now(targets->sessions[i]))
             deliver_catch_up(targets->sessions[i]);
-    user_after_commit(u, delivery_committed, d);
+    if (store)
+        user_after_adding(u, delivery_committed, d);
+    else
+        user_after_commit(u, delivery_committed, d);
 }
 
 struct catching {
@@ -343,8 +352,8 @@ void deliver_reserved(struct session *s, struct entry *e, struct span raw)
 static void redo_done(void *ctx, enum store_result result)
 {
     struct delivery *d = ctx;
-    if (result == STORE_FENCED)
-        route_refuse(d->core, d->node, d->user->slot, d->token);
+    if (result != STORE_OK)
+        refuse(d, result);
     else
         route_done(d->core, d->node, d->token, WIRE_DONE_TAKEN);
     delivery_free(d);
@@ -361,7 +370,7 @@ static enum verdict duplicate(struct task *t)
     snprintf(d->node, sizeof d->node, "%s", t->node);
     user_hold(t->user);
     t->token = 0;
-    user_after_commit(t->user, redo_done, d);
+    user_after_adding(t->user, redo_done, d);
     return DONE;
 }
 
@@ -382,6 +391,12 @@ static enum verdict take_message(struct task *t, const struct targets *targets)
     if (targets->count == 0 && t->user->entry_count >= (uint64_t)t->core->conf->mailbox_messages_max) {
         stat_add(&mailbox_full, 1);
         return task_refuse(t, STANZA_E_SERVICE_UNAVAILABLE, "the recipient's mailbox is full");
+    }
+    if ((t->user->full || !user_may_try(t->core)) && t->token != 0) {
+        stat_add(&store_refused, 1);
+        route_refuse_message(t->core, t->node, t->user->slot, t->token);
+        t->token = 0;
+        return DONE;
     }
     t->delivered = targets->count > 0;
     enter_mailbox(t, targets);

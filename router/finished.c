@@ -55,13 +55,6 @@ void finished_add(struct user *u, struct store_id id)
         finished_sweep(u);
 }
 
-void finished_write(struct user *u)
-{
-    char text[48];
-    for (unsigned i = 0; i < u->finished_count; i++)
-        store_put(user_batch(u), STORE_META, field_of(u->finished[i].id, text), SPAN("1"));
-}
-
 bool finished_has(const struct user *u, struct store_id id)
 {
     for (unsigned i = 0; i < u->finished_count; i++)

@@ -18,9 +18,6 @@ void finished_load(struct user *u, const struct store_field *meta, size_t count)
 /* Adds to the batch that those below the floor need no note any more, and that old ones leave the mailbox. */
 void finished_sweep(struct user *u);
 
-/* Notes all again. */
-void finished_write(struct user *u);
-
 /* Frees the list. */
 void finished_free(struct user *u);
 

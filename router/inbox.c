@@ -129,12 +129,6 @@ static void opened(void *ctx, enum store_result result)
     if (s != NULL && result == STORE_OK) {
         struct wire_frame f = {.kind = WIRE_OPENED, .to = span_of(s->full)};
         session_frame(s, &f);
-    } else if (s != NULL && result == STORE_FULL) {
-        struct wire_frame f = {.kind = WIRE_REFUSED,
-                               .num = STANZA_E_RESOURCE_CONSTRAINT,
-                               .text = SPAN("the server's store is full")};
-        session_frame(s, &f);
-        session_close(s);
     } else if (result == STORE_FENCED) { /* another owner must be asked, or this one again */
         answer_not_mine(o->core, &o->question, o->node);
     }
@@ -266,7 +260,7 @@ static void enable_done(void *ctx, enum store_result result)
     struct session_op *op = ctx;
     struct session *s = session_find(op->core, op->sid);
     if (s != NULL && result != STORE_FENCED)
-        session_enabled(s, result == STORE_OK);
+        session_enabled(s);
     user_unblock(op->user);
     free(op);
 }
@@ -470,10 +464,8 @@ static void on_route(struct core *c, const struct wire_frame *f, struct span fra
         receive(c, NULL, f, jid_domain(&f->stanza.to), from, f->token);
         return;
     }
-    if (c->replaying == NULL && route_must_refuse(c, from.node, f)) {
-        route_refuse(c, from.node, f->slot, f->token);
+    if (c->replaying == NULL && route_refused_too(c, from.node, f))
         return;
-    }
     struct user *u = user_get(c, jid_bare(&f->stanza.to));
     if (ready(c, u, f, frame, from))
         receive(c, u, f, jid_bare(&f->stanza.to), from, f->token);

@@ -42,15 +42,13 @@ void mailbox_register_stats(void)
  * its followers; so the highest number does not say it all. */
 
 struct taken {
-    uint64_t n;      /* the highest */
-    uint64_t before; /* bit i: n - 1 - i was taken too */
+    uint64_t n;    /* the highest */
+    uint64_t last; /* bit i: n - i was taken; what is older was */
 };
 
 static bool taken_has(const struct taken *t, uint64_t n)
 {
-    if (t == NULL || n > t->n)
-        return false;
-    return n == t->n || t->n - n > 64 || (t->before >> (t->n - 1 - n) & 1) != 0;
+    return t != NULL && n <= t->n && (t->n - n >= 64 || (t->last >> (t->n - n) & 1) != 0);
 }
 
 bool mailbox_taken(struct user *u, uint64_t sid, uint64_t n)
@@ -83,15 +81,28 @@ void mailbox_take(struct user *u, uint64_t sid, uint64_t n)
         if (old != NULL)
             *t = *old;
         else
-            *t = (struct taken){n, 0};
+            *t = (struct taken){n, 1};
         idmap_put(&u->taken[0], sid, t);
     }
     if (n > t->n) {
-        uint64_t up = n - t->n;
-        t->before = up > 64 ? 0 : (up < 64 ? t->before << up : 0) | UINT64_C(1) << (up - 1);
+        t->last = n - t->n < 64 ? t->last << (n - t->n) : 0;
         t->n = n;
-    } else if (n < t->n && t->n - n <= 64) {
-        t->before |= UINT64_C(1) << (t->n - 1 - n);
+    }
+    if (t->n - n < 64)
+        t->last |= UINT64_C(1) << (t->n - n);
+}
+
+void mailbox_untake(struct user *u, uint64_t sid, uint64_t n)
+{
+    struct taken *t = idmap_get(&u->taken[0], sid);
+    if (t == NULL)
+        t = idmap_get(&u->taken[1], sid);
+    if (t == NULL || n > t->n || t->n - n >= 64)
+        return;
+    t->last &= ~(UINT64_C(1) << (t->n - n));
+    while (t->n > 0 && (t->last & 1) == 0) { /* so that the 64 reach further back */
+        t->last = t->last >> 1 | UINT64_C(1) << 63;
+        t->n--;
     }
 }
 
@@ -99,7 +110,7 @@ void mailbox_take(struct user *u, uint64_t sid, uint64_t n)
 static void take_restored(struct user *u, uint64_t sid, uint64_t n)
 {
     mailbox_take(u, sid, n);
-    ((struct taken *)idmap_get(&u->taken[0], sid))->before = UINT64_MAX;
+    ((struct taken *)idmap_get(&u->taken[0], sid))->last = UINT64_MAX;
 }
 
 /* Entries */
@@ -232,14 +243,6 @@ static struct store_id trim_below(struct user *u)
         u->untrimmed = 0;
     }
     return below;
-}
-
-void mailbox_write_again(struct user *u)
-{
-    u->refused = true;
-    u->floor_moved = true;
-    list_del(&u->floor_node);
-    list_add(&u->core->floor_users, &u->floor_node);
 }
 
 void deliver_write_floor(struct user *u)

@@ -12,9 +12,8 @@ bool mailbox_taken(struct user *u, uint64_t sid, uint64_t n);
 /* Remembers that it was. */
 void mailbox_take(struct user *u, uint64_t sid, uint64_t n);
 
-/* A batch was refused: writes the floor, the notes of what is finished and the sessions' records soon again.
- */
-void mailbox_write_again(struct user *u);
+/* It was not, after all. */
+void mailbox_untake(struct user *u, uint64_t sid, uint64_t n);
 
 /* Forgets a generation. */
 void mailbox_taken_free(struct idmap *taken);

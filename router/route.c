@@ -14,6 +14,7 @@
 #include "common/log/log.h"
 #include "common/stats/stats.h"
 #include "router/parting.h"
+#include "router/refusal.h"
 #include "router/session.h"
 
 /* When a slot changes hands, the new owner may learn it some milliseconds after the others; a store that is
@@ -30,6 +31,7 @@ struct pending {
     struct list of_session; /* in session.routed */
     uint16_t slot;          /* NO_SLOT for a fan-out and a gateway */
     bool retry;
+    bool full;           /* the store there is */
     char node[64];       /* empty = nobody to send it to yet */
     struct rcbuf *frame; /* encoded */
 };
@@ -311,31 +313,53 @@ void route_done(struct core *c, const char *node, uint64_t token, enum wire_done
 struct refused {
     char node[64];
     uint64_t slots[CORE_SLOTS / 64];
+    uint64_t messages[CORE_SLOTS / 64]; /* only those: the store had no room */
 };
+
+static struct refused *refused_of(struct core *c, const char *node)
+{
+    struct refused *r = map_get(&c->refused, span_of(node));
+    if (r != NULL)
+        return r;
+    r = xcalloc(1, sizeof *r);
+    snprintf(r->node, sizeof r->node, "%s", node);
+    map_put(&c->refused, span_of(r->node), r);
+    return r;
+}
 
 void route_refuse(struct core *c, const char *node, uint16_t slot, uint64_t token)
 {
     if (token == 0)
         return;
-    struct refused *r = map_get(&c->refused, span_of(node));
-    if (r == NULL) {
-        r = xcalloc(1, sizeof *r);
-        snprintf(r->node, sizeof r->node, "%s", node);
-        map_put(&c->refused, span_of(r->node), r);
-    }
-    mark(r->slots, slot, true);
+    mark(refused_of(c, node)->slots, slot, true);
     route_done(c, node, token, WIRE_DONE_RETRY);
 }
 
-bool route_must_refuse(struct core *c, const char *node, const struct wire_frame *f)
+void route_refuse_message(struct core *c, const char *node, uint16_t slot, uint64_t token)
+{
+    if (token == 0)
+        return;
+    mark(refused_of(c, node)->messages, slot, true);
+    route_done(c, node, token, user_store_is_full(c) ? WIRE_DONE_FULL : WIRE_DONE_RETRY);
+}
+
+bool route_refused_too(struct core *c, const char *node, const struct wire_frame *f)
 {
     struct refused *r = c->refused.count > 0 ? map_get(&c->refused, span_of(node)) : NULL;
-    if (r == NULL || (f->flags & WIRE_ORDERED) == 0 || !is_marked(r->slots, f->slot))
+    if (r == NULL || (f->flags & WIRE_ORDERED) == 0)
         return false;
-    if ((f->flags & WIRE_FIRST) == 0)
+    if ((f->flags & WIRE_FIRST) != 0) {
+        mark(r->slots, f->slot, false);
+        mark(r->messages, f->slot, false);
+    }
+    if (is_marked(r->slots, f->slot)) {
+        route_refuse(c, node, f->slot, f->token);
         return true;
-    mark(r->slots, f->slot, false);
-    return false;
+    }
+    if (f->stanza.kind != STANZA_MESSAGE || !is_marked(r->messages, f->slot))
+        return false;
+    route_refuse_message(c, node, f->slot, f->token);
+    return true;
 }
 
 void route_on_done(struct core *c, struct span pairs)
@@ -345,8 +369,9 @@ void route_on_done(struct core *c, struct span pairs)
         struct pending *p = idmap_get(&c->pending, token);
         if (p == NULL)
             continue; /* answered twice after a resend */
-        if (result == WIRE_DONE_RETRY) {
+        if (result != WIRE_DONE_TAKEN) {
             p->retry = true;
+            p->full = result == WIRE_DONE_FULL;
             mark(c->stalled, p->slot, true);
             retry_soon(c);
             continue;
@@ -383,10 +408,21 @@ static bool must_move(struct core *c, const struct pending *p)
     return !c->out.alive(c->out.ctx, p->node, 0);
 }
 
+/* The sender is there: better an answer than waiting for a store that is full. */
+static bool answer_full(struct core *c, const struct pending *p, const struct stanza *stanza)
+{
+    struct session *s = p->full && p->sid != 0 ? session_find(c, p->sid) : NULL;
+    return s != NULL && refusal_send(s, stanza, p->n);
+}
+
 static void move(struct core *c, struct pending *p)
 {
     struct wire_frame f;
     CHECK(wire_decode(rcbuf_span(p->frame), &f));
+    if (answer_full(c, p, &f.stanza)) {
+        pending_free(p);
+        return;
+    }
     stat_add(&routed_again, 1);
     f.flags |= WIRE_AGAIN;
     if (f.targets.p != NULL) {

@@ -34,9 +34,15 @@ void route_fanout(struct core *c, const struct stanza *s, const struct span *tar
 void route_done(struct core *c, const char *node, uint64_t token, enum wire_done result);
 
 /* The same with RETRY for a stanza of a slot: nothing more is taken from that node for the slot until it
- * sends the stanza again (order). route_must_refuse: such a frame has come and must be refused as well. */
+ * sends the stanza again (order). */
 void route_refuse(struct core *c, const char *node, uint16_t slot, uint64_t token);
-bool route_must_refuse(struct core *c, const char *node, const struct wire_frame *f);
+
+/* The same for a message that the store has no room for (FULL when that has lasted for a while): other
+ * stanzas go on. */
+void route_refuse_message(struct core *c, const char *node, uint16_t slot, uint64_t token);
+
+/* True when a frame was refused because one before it was. */
+bool route_refused_too(struct core *c, const char *node, const struct wire_frame *f);
 
 /* Forgets stanzas of a session whose user is lost (the list is session.routed): its new owner gets them
  * again. */

@@ -127,6 +127,7 @@ static void session_free(struct session *s)
     for (uint32_t i = 0; i < s->unacked_count; i++)
         rcbuf_unref(s->unacked[(s->unacked_at + i) % s->unacked_cap].raw);
     free(s->unacked);
+    free(s->voided);
     free(s->in_open);
     size_t at = 0;
     char *jid;
@@ -200,9 +201,11 @@ void session_close(struct session *s)
     if (list_empty(&u->sessions))
         store_present(user_batch(u), u->slot, false);
     for (uint32_t i = 0; i < s->unacked_count; i++) {
-        struct entry *entry = s->unacked[(s->unacked_at + i) % s->unacked_cap].entry;
-        if (entry != NULL)
-            deliver_entry_end(entry, false);
+        struct unacked *x = &s->unacked[(s->unacked_at + i) % s->unacked_cap];
+        if (x->entry != NULL)
+            deliver_entry_end(x->entry, false);
+        if (x->work != 0)
+            session_work_end(u->core, s->sid, x->work); /* nobody is there to hear it */
     }
     deliver_reassign(u);
     parting_begin(s);
@@ -308,7 +311,7 @@ static void drop_oldest_volatile(struct session *s)
     uint32_t kept = 0, dropped = 0;
     for (uint32_t i = 0; i < s->unacked_count; i++) {
         struct unacked x = s->unacked[(s->unacked_at + i) % s->unacked_cap];
-        if (x.entry == NULL && dropped < VOLATILE_DROP) {
+        if (x.entry == NULL && x.work == 0 && dropped < VOLATILE_DROP) {
             rcbuf_unref(x.raw);
             dropped++;
             stat_add(&volatile_dropped, 1);
@@ -389,11 +392,12 @@ void session_bundles_free(struct core *c)
     map_free(&c->bundles);
 }
 
-static uint64_t number(struct session *s, struct span raw, struct span to, struct entry *entry)
+static uint64_t number(struct session *s, struct span raw, struct span to, struct entry *entry, uint64_t work)
 {
     uint64_t n = ++s->out_sent;
-    if (entry != NULL || s->sm) {
-        *session_unacked_push(s) = (struct unacked){n, entry, s->sm ? keep(raw, to) : NULL};
+    if (entry != NULL || work != 0 || s->sm) {
+        bool kept = s->sm || work != 0;
+        *session_unacked_push(s) = (struct unacked){n, entry, kept ? keep(raw, to) : NULL, work};
         if (s->unacked_count > VOLATILE_MAX)
             drop_oldest_volatile(s);
     }
@@ -406,21 +410,89 @@ void session_send(struct session *s, struct span raw, struct span to, struct ent
 {
     if (s->state == SESSION_CLOSED)
         return;
-    uint64_t n = number(s, raw, to, entry);
+    uint64_t n = number(s, raw, to, entry, 0);
     session_transmit(s, raw, to, n, entry != NULL);
+}
+
+/* How many of the places in front of a ticket have been given back. */
+static uint64_t given_back_before(const struct session *s, uint64_t ticket)
+{
+    uint64_t count = 0;
+    while (count < s->voided_count && s->voided[count] < ticket)
+        count++;
+    return count;
+}
+
+static void forget_given_back(struct session *s)
+{
+    free(s->voided);
+    s->voided = NULL;
+    s->voided_count = 0;
+}
+
+struct reserved session_place(const struct session *s, uint64_t n)
+{
+    uint64_t ticket = n;
+    for (uint32_t i = 0; i < s->voided_count && s->voided[i] <= ticket; i++)
+        ticket++;
+    return (struct reserved){s->sid, ticket, s->numbering};
 }
 
 struct reserved session_reserve(struct session *s, struct span raw, struct span to, struct entry *entry)
 {
-    return (struct reserved){s->sid, number(s, raw, to, entry), s->numbering};
+    if (s->voided_count > 0 && !user_commit_pending(s->user))
+        forget_given_back(s); /* nobody waits who could have a ticket */
+    return session_place(s, number(s, raw, to, entry, 0));
+}
+
+struct reserved session_reserve_answer(struct session *s, struct span raw, uint64_t n)
+{
+    return session_place(s, number(s, raw, (struct span){NULL, 0}, NULL, n));
+}
+
+void session_number_anew(struct session *s)
+{
+    s->numbering++;
+    forget_given_back(s);
+}
+
+static struct unacked *unacked_at(struct session *s, uint32_t i)
+{
+    return &s->unacked[(s->unacked_at + i) % s->unacked_cap];
+}
+
+void session_give_back(struct session *s, struct entry *entry)
+{
+    uint32_t i = 0;
+    while (i < s->unacked_count && unacked_at(s, i)->entry != entry)
+        i++;
+    if (i == s->unacked_count)
+        return;
+    uint64_t ticket = session_place(s, unacked_at(s, i)->n).ticket;
+    rcbuf_unref(unacked_at(s, i)->raw);
+    entry->refs--;
+    for (s->unacked_count--; i < s->unacked_count; i++) {
+        *unacked_at(s, i) = *unacked_at(s, i + 1);
+        unacked_at(s, i)->n--;
+    }
+    s->out_sent--;
+    s->voided = xrealloc(s->voided, (s->voided_count + 1) * sizeof *s->voided);
+    uint64_t at = given_back_before(s, ticket);
+    memmove(s->voided + at + 1, s->voided + at, (s->voided_count - at) * sizeof *s->voided);
+    s->voided[at] = ticket;
+    s->voided_count++;
+    session_save(s);
 }
 
 void session_send_reserved(struct core *c, const struct reserved *r, struct span raw, struct span to,
                            bool confirm)
 {
     struct session *s = session_find(c, r->sid);
-    if (s != NULL && s->numbering == r->numbering)
-        session_transmit(s, raw, to, r->n, confirm);
+    if (s == NULL || s->numbering != r->numbering)
+        return;
+    uint64_t before = given_back_before(s, r->ticket);
+    if (before == s->voided_count || s->voided[before] != r->ticket)
+        session_transmit(s, raw, to, r->ticket - before, confirm);
 }
 
 void session_acked(struct session *s, uint64_t n)
@@ -439,6 +511,8 @@ void session_acked(struct session *s, uint64_t n)
         rcbuf_unref(x.raw);
         if (x.entry != NULL)
             deliver_entry_end(x.entry, true);
+        if (x.work != 0)
+            session_work_end(u->core, s->sid, x.work);
     }
     s->out_acked = MAX(s->out_acked, n);
     if (s->catching_up && s->unacked_count < UNACKED_MAX / 2)
@@ -599,7 +673,7 @@ void session_assign(struct session *s, struct entry *entry, uint64_t n)
             break;
         s->unacked[(s->unacked_at + i) % s->unacked_cap] = *before;
     }
-    s->unacked[(s->unacked_at + i) % s->unacked_cap] = (struct unacked){n, entry, NULL};
+    s->unacked[(s->unacked_at + i) % s->unacked_cap] = (struct unacked){n, entry, NULL, 0};
     entry->refs++;
     s->out_sent = MAX(s->out_sent, n);
 }

@@ -16,6 +16,7 @@ struct unacked {
     uint64_t n;          /* outbound number */
     struct entry *entry; /* mailbox entry (deliver.h), or NULL */
     struct rcbuf *raw;   /* kept for a resumption (stream management), or NULL */
+    uint64_t work;       /* inbound number of which one piece of work ends when this is acknowledged, or 0 */
 };
 
 struct session {
@@ -54,6 +55,8 @@ struct session {
     uint32_t in_cap;
     uint64_t out_sent;  /* highest outbound number given */
     uint32_t numbering; /* grows when outbound numbers are given anew: what was reserved before is void */
+    uint32_t voided_count;
+    uint64_t *voided; /* tickets that were given back while others waited, sorted; owned */
     uint64_t out_acked;
     struct unacked *unacked; /* ring, oldest first */
     uint32_t unacked_at, unacked_count, unacked_cap;
@@ -76,22 +79,34 @@ struct session *session_open(struct user *u, uint64_t sid, struct span resource,
 struct session *session_find(struct core *c, uint64_t sid);
 struct session *session_by_resource(struct user *u, struct span resource);
 
-/* A stanza's place in a session's outbound row. */
+/* A stanza's place in a session's outbound row: a ticket, which is its number plus how many places in front
+ * of it have been given back. */
 struct reserved {
     uint64_t sid;
-    uint64_t n;
+    uint64_t ticket;
     uint32_t numbering;
 };
 
-/* Gives a stanza its outbound number now, to be sent by session_send_reserved when what it waits for is
- * committed. Numbers must be given in the order in which the stanzas will be sent. With stream management the
- * bytes are kept. */
+/* Gives a stanza its outbound number (session.out_sent) now, to be sent by session_send_reserved when what it
+ * waits for is committed. Numbers must be given in the order in which the stanzas will be sent. With stream
+ * management the bytes are kept. */
 struct reserved session_reserve(struct session *s, struct span raw, struct span to, struct entry *entry);
+
+/* The same for an answer to inbound number n: one piece of that number's work ends when it is acknowledged.
+ */
+struct reserved session_reserve_answer(struct session *s, struct span raw, uint64_t n);
 
 /* Sends it, unless the session is gone or has given its numbers anew (then what was kept has been sent with
  * them). */
 void session_send_reserved(struct core *c, const struct reserved *r, struct span raw, struct span to,
                            bool confirm);
+
+/* The place of what stands under outbound number n and waits to be sent. */
+struct reserved session_place(const struct session *s, uint64_t n);
+
+/* Gives the place of an entry that was not sent back, if the session has one: what waits behind it moves up
+ * (the client counts, so there may be no hole). The session's record is saved. */
+void session_give_back(struct session *s, struct entry *entry);
 
 /* Ends a session for good: unavailable presence is told (EV_SESSION_CLOSED), unacknowledged messages go to
  * other sessions or stay in the mailbox. */
@@ -137,7 +152,7 @@ void session_bundles_free(struct core *c);
 /* An entry stands unacknowledged under outbound number n (rebuilding after a load). */
 void session_assign(struct session *s, struct entry *entry, uint64_t n);
 
-/* Forgets an entry that is finished elsewhere or was refused, with its bytes. */
+/* Forgets an entry that is finished elsewhere, with its bytes. */
 void session_unassign_entry(struct session *s, struct entry *entry);
 
 /* True when a message may be sent now; else it stays in the mailbox until deliver_catch_up. */
@@ -159,10 +174,10 @@ void session_restore_handled(struct user *u, const struct store_field *meta, siz
 void session_set_held(struct session *s, bool held);
 
 /* Stream management: ENABLE (counting began behind inbound number n; session_enabled tells the client, once
- * the record is committed: with stored false there can be no resumption), RESUME (for the user's session with
+ * the record is committed), RESUME (for the user's session with
  * that SM id, answered by frames), SYNC. */
 void session_enable(struct session *s, uint64_t n, unsigned wanted_s);
-void session_enabled(struct session *s, bool stored);
+void session_enabled(struct session *s);
 void session_resume(struct user *u, uint64_t fresh_sid, struct span sm_id, uint32_t h, const char *node,
                     uint64_t node_incarnation, uint64_t token);
 void session_sync(struct user *u, const struct wire_frame *f, const char *node, uint64_t node_incarnation);

@@ -15,6 +15,9 @@ void session_enter_state(struct session *s, enum session_state state);
 /* A new place at the end of the unacknowledged row. */
 struct unacked *session_unacked_push(struct session *s);
 
+/* Outbound numbers are given anew from here on: what was reserved before is void. */
+void session_number_anew(struct session *s);
+
 /* Sends raw as outbound number n, alone or in the bundle under way. */
 void session_transmit(struct session *s, struct span raw, struct span to, uint64_t n, bool confirm);
 

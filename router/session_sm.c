@@ -32,11 +32,9 @@ void session_enable(struct session *s, uint64_t n, unsigned wanted_s)
     session_save(s);
 }
 
-void session_enabled(struct session *s, bool stored)
+void session_enabled(struct session *s)
 {
     char id[24];
-    if (!stored)
-        s->resume_s = 0;
     snprintf(id, sizeof id, "%016llx", (unsigned long long)s->sid);
     struct wire_frame f = {
         .kind = WIRE_ENABLED, .name = span_of(id), .num = s->resume_s, .n = s->sm_out_base};
@@ -70,7 +68,7 @@ struct again {
 static void send_again(void *ctx, enum store_result result)
 {
     struct again *a = ctx;
-    if (result != STORE_FENCED)
+    if (result == STORE_OK)
         session_send_reserved(a->core, &a->place, rcbuf_span(a->raw), (struct span){NULL, 0}, a->confirm);
     rcbuf_unref(a->raw);
     free(a);
@@ -84,7 +82,8 @@ static void send_again_from(struct session *s, uint32_t first)
         if (x->raw == NULL)
             continue;
         struct again *a = xcalloc(1, sizeof *a);
-        *a = (struct again){s->user->core, {s->sid, x->n, s->numbering}, rcbuf_ref(x->raw), x->entry != NULL};
+        *a = (struct again){s->user->core, session_place(s, x->n), rcbuf_ref(x->raw),
+                            x->entry != NULL || x->work != 0};
         user_after_commit(s->user, send_again, a);
     }
 }
@@ -99,7 +98,7 @@ static void resend_unacked(struct session *s)
     s->unacked = NULL;
     s->unacked_at = s->unacked_count = s->unacked_cap = 0;
     s->out_sent = s->out_acked;
-    s->numbering++;
+    session_number_anew(s);
     bool from_mailbox = false;
     for (uint32_t i = 0; i < count; i++) {
         struct unacked x = old[(at + i) % cap];
@@ -290,8 +289,7 @@ void session_resume(struct user *u, uint64_t fresh_sid, struct span sm_id, uint3
 static void send_again_after(struct session *s, uint64_t had)
 {
     bool behind = s->out_sent > had;
-    struct rcbuf *raws[RESEND_MAX];
-    struct entry *entries[RESEND_MAX];
+    struct unacked kept[RESEND_MAX];
     unsigned count = 0;
     bool behind_mailbox = false;
     uint32_t first = 0;
@@ -303,17 +301,16 @@ static void send_again_after(struct session *s, uint64_t had)
             leave_to_mailbox(s, x);
             behind_mailbox = true;
         } else if (x->raw != NULL && count < RESEND_MAX) {
-            raws[count] = x->raw;
-            entries[count++] = x->entry;
+            kept[count++] = *x;
         } else {
             rcbuf_unref(x->raw);
         }
     }
     s->unacked_count = first;
     s->out_sent = had;
-    s->numbering++;
+    session_number_anew(s);
     for (unsigned i = 0; i < count; i++)
-        *session_unacked_push(s) = (struct unacked){++s->out_sent, entries[i], raws[i]};
+        *session_unacked_push(s) = (struct unacked){++s->out_sent, kept[i].entry, kept[i].raw, kept[i].work};
     bool from_mailbox = s->restored || behind_mailbox;
     session_save(s);
     send_again_from(s, first);
@@ -338,7 +335,7 @@ static void begin_anew(struct session *s)
             rcbuf_unref(x.raw);
     }
     s->out_sent = s->out_acked = 0;
-    s->numbering++;
+    session_number_anew(s);
     session_save(s);
     deliver_catch_up_again(s);
 }

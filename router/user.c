@@ -1,6 +1,9 @@
-/* A user comes to memory by a claim (one round trip), is changed in memory at once and written in one batch
- * per turn; what must not be told before it is written waits for that batch. Batches of a user are sent in
- * order, and again in order when the store was away: every write is idempotent. */
+/* A user comes to memory by a claim (one round trip), is changed in memory at once and written in batches,
+ * one at a time: what changes while one is in flight is the next one. What must not be told before it is
+ * written waits for its batch. When the store was away a batch is sent again: every write is idempotent.
+ *
+ * A full store refuses a batch that adds something. Whoever added to it, or to the next one, takes that back
+ * in memory (last come, first back); the rest of both is the next batch, which the store takes. */
 #include "router/user.h"
 
 #include <stdlib.h>
@@ -12,8 +15,10 @@
 #include "router/parting.h"
 #include "router/session.h"
 
-#define IDLE_KEEP_MS   90000 /* longer than the de-duplication window */
-#define CLAIM_RETRY_MS 200
+#define IDLE_KEEP_MS 90000 /* longer than the de-duplication window */
+#define FULL_PATIENCE_MS \
+    1000 /* so long a full store makes messages wait, then they are answered with an error */
+#define FULL_TRY_MS 250
 
 struct waiting {
     struct list node;
@@ -25,14 +30,15 @@ struct commit_wait {
     struct list node;
     user_commit_fn *fn;
     void *ctx;
+    bool adding;
 };
 
 struct commit {
-    struct list node; /* in user.commits */
     struct user *user;
     struct store_batch batch;
     struct list waiters;
     bool sent;
+    bool unsure; /* was sent and not answered: it may have been taken */
 };
 
 static void claim_done(void *ctx, enum store_result result, const struct store_user *loaded);
@@ -75,10 +81,9 @@ struct user *user_get(struct core *c, struct span bare)
     list_init(&u->lane);
     list_init(&u->entries);
     list_init(&u->batch_waiters);
-    list_init(&u->commits);
     list_init(&u->dirty);
     list_init(&u->idle);
-    list_init(&u->unsaved);
+    list_init(&u->stuck);
     list_init(&u->floor_node);
     map_put(&c->users, span_of(u->bare), u);
     claim_start(u);
@@ -92,7 +97,7 @@ static void user_free(struct user *u)
         map_del(&c->users, span_of(u->bare));
     list_del(&u->dirty);
     list_del(&u->idle);
-    list_del(&u->unsaved);
+    list_del(&u->stuck);
     contacts_free(u);
     list_del(&u->floor_node);
     LIST_EACH (it, &u->entries)
@@ -225,8 +230,7 @@ static void consider_idle(struct user *u)
         user_free(u);
         return;
     }
-    if (list_empty(&u->sessions) && list_empty(&u->lane) && list_empty(&u->commits) &&
-        list_empty(&u->dirty)) {
+    if (list_empty(&u->sessions) && list_empty(&u->lane) && u->commit == NULL && list_empty(&u->dirty)) {
         if (!u->exists) { /* nothing to keep, and an account may be made at any moment */
             user_free(u);
             return;
@@ -260,30 +264,23 @@ struct store_batch *user_batch(struct user *u)
     return &u->batch;
 }
 
-void user_write_floor(struct user *u)
+static bool is_batch_open(const struct user *u)
 {
-    user_touch(u);
-    if (!u->refused)
-        return;
-    u->refused = false;
-    LIST_EACH (it, &u->sessions)
-        session_save(LIST_ENTRY(it, struct session, of_user));
-    finished_write(u);
+    return u->batch.count > 0 || !list_empty(&u->batch_waiters);
 }
 
 bool user_commit_pending(const struct user *u)
 {
-    return u->batch.count > 0 || !list_empty(&u->commits) ||
-           (u->finishing != NULL && !list_empty(u->finishing));
+    return is_batch_open(u) || u->commit != NULL || (u->finishing != NULL && !list_empty(u->finishing));
 }
 
-void user_after_commit(struct user *u, user_commit_fn *fn, void *ctx)
+static void wait_for_commit(struct user *u, user_commit_fn *fn, void *ctx, bool adding)
 {
     struct list *waiters = NULL;
-    if (u->batch.count > 0)
+    if (is_batch_open(u))
         waiters = &u->batch_waiters;
-    else if (!list_empty(&u->commits))
-        waiters = &LIST_ENTRY(u->commits.prev, struct commit, node)->waiters;
+    else if (u->commit != NULL)
+        waiters = &u->commit->waiters;
     else if (user_commit_pending(u))
         waiters = u->finishing; /* in the order in which they came */
     if (waiters == NULL) {
@@ -293,8 +290,19 @@ void user_after_commit(struct user *u, user_commit_fn *fn, void *ctx)
     struct commit_wait *w = xcalloc(1, sizeof *w);
     w->fn = fn;
     w->ctx = ctx;
+    w->adding = adding;
     list_init(&w->node);
     list_add(waiters, &w->node);
+}
+
+void user_after_commit(struct user *u, user_commit_fn *fn, void *ctx)
+{
+    wait_for_commit(u, fn, ctx, false);
+}
+
+void user_after_adding(struct user *u, user_commit_fn *fn, void *ctx)
+{
+    wait_for_commit(u, fn, ctx, true);
 }
 
 static void run_waiters(struct list *waiters, enum store_result result)
@@ -307,11 +315,110 @@ static void run_waiters(struct list *waiters, enum store_result result)
     }
 }
 
+/* A full store */
+
+bool user_store_is_full(const struct core *c)
+{
+    return c->full_since_ms != 0 && c->now_ms - c->full_since_ms >= FULL_PATIENCE_MS;
+}
+
+bool user_may_try(struct core *c)
+{
+    if (user_store_is_full(c) && c->now_ms < c->full_try_ms)
+        return false;
+    c->full_try_ms = c->now_ms + FULL_TRY_MS;
+    return true;
+}
+
+static void note_full(struct core *c)
+{
+    if (c->full_since_ms != 0)
+        return;
+    c->full_since_ms = MAX(c->now_ms, 1);
+    log_error("user", "Redis has no room for messages, roster items and vCards: raise its maxmemory or free "
+                      "memory; what is sent meanwhile waits a second and is answered with an error then");
+}
+
+static void note_room(struct core *c)
+{
+    if (c->full_since_ms == 0)
+        return;
+    log_info("user", "Redis has room again after_ms=%llu",
+             (unsigned long long)(c->now_ms - c->full_since_ms));
+    c->full_since_ms = 0;
+}
+
+/* Moves those who have added something from one list to another. */
+static void pick_adding(struct list *from, struct list *to)
+{
+    LIST_EACH (it, from) {
+        if (!LIST_ENTRY(it, struct commit_wait, node)->adding)
+            continue;
+        list_del(it);
+        list_add(to, it);
+    }
+}
+
+/* Takes back what was added, and makes one open batch of the rest of the refused one and the open one. */
+static void take_back(struct user *u, struct store_batch *refused, struct list *waiters)
+{
+    struct list adding;
+    list_init(&adding);
+    pick_adding(waiters, &adding);
+    pick_adding(&u->batch_waiters, &adding);
+    list_splice(waiters, &u->batch_waiters);
+    list_splice(&u->batch_waiters, waiters);
+    store_batch_strip(refused);
+    store_batch_strip(&u->batch);
+    store_batch_join(refused, &u->batch);
+    u->batch = *refused;
+    memset(refused, 0, sizeof *refused);
+    user_block(u); /* what is taken up by this waits until all is back */
+    while (!list_empty(&adding)) {
+        struct commit_wait *w = LIST_ENTRY(adding.prev, struct commit_wait, node);
+        list_del(&w->node);
+        w->fn(w->ctx, STORE_FULL);
+        free(w);
+    }
+    user_unblock(u);
+    user_touch(u);
+}
+
+/* Commits */
+
 static void commit_free(struct commit *commit)
 {
-    list_del(&commit->node);
     store_batch_free(&commit->batch);
     free(commit);
+}
+
+/* Who asks meanwhile to be told after the commit comes behind these. */
+static void finish(struct user *u, struct list *waiters, enum store_result result)
+{
+    u->finishing = waiters;
+    run_waiters(waiters, result);
+    u->finishing = NULL;
+}
+
+/* True when the batch is kept, to be sent again. */
+static bool commit_refused(struct commit *commit)
+{
+    struct user *u = commit->user;
+    if (commit->batch.adds == 0) {
+        log_error("user",
+                  "Redis refused a write for good, see the line before: it is tried again every second, "
+                  "the user stands still meanwhile jid=%s",
+                  u->bare);
+        if (list_empty(&u->stuck))
+            list_add(&u->core->stuck_users, &u->stuck);
+        return true;
+    }
+    note_full(u->core);
+    u->full = true;
+    if (!commit->unsure)
+        return false;
+    core_store_again(u->core); /* it may stand there: nothing of it can be taken back */
+    return true;
 }
 
 static void commit_done(void *ctx, enum store_result result)
@@ -319,29 +426,32 @@ static void commit_done(void *ctx, enum store_result result)
     struct commit *commit = ctx;
     struct user *u = commit->user;
     commit->sent = false;
+    commit->unsure |= result == STORE_AWAY;
     if (result == STORE_AWAY && u->state != USER_GONE) {
         core_store_again(u->core);
         return; /* kept; user_store_back sends it again */
     }
-    list_del(&commit->node); /* user_lose frees what stands there */
+    if (result == STORE_FULL && u->state != USER_GONE && commit_refused(commit))
+        return;
+    u->commit = NULL; /* user_lose frees what stands there */
     if (result == STORE_FENCED && u->state != USER_GONE) {
         log_warn("user", "write refused: another router has claimed the user jid=%s", u->bare);
         user_lose(u);
     }
-    if (result == STORE_FULL && u->state != USER_GONE) {
-        mailbox_write_again(u);
-        if (list_empty(&u->unsaved))
-            list_add(&u->core->unsaved_users, &u->unsaved);
-        log_error("user", "Redis refused a write for good, see the line before: often maxmemory jid=%s",
-                  u->bare);
+    if (result == STORE_OK && u->state != USER_GONE) {
+        u->full = false;
+        if (commit->batch.adds > 0)
+            note_room(u->core);
     }
     struct list waiters;
     list_init(&waiters);
     list_splice(&waiters, &commit->waiters);
+    if (result == STORE_FULL && u->state != USER_GONE)
+        take_back(u, &commit->batch, &waiters);
     commit_free(commit);
-    u->finishing = &waiters;
-    run_waiters(&waiters, u->state == USER_GONE ? STORE_FENCED : result);
-    u->finishing = NULL;
+    finish(u, &waiters, u->state == USER_GONE ? STORE_FENCED : STORE_OK);
+    if (is_batch_open(u))
+        user_touch(u);
     user_release(u);
 }
 
@@ -353,32 +463,27 @@ static void commit_send(struct commit *commit)
                                 commit);
 }
 
-static bool has_unsent(const struct user *u)
-{
-    LIST_EACH (it, &u->commits)
-        if (!LIST_ENTRY(it, struct commit, node)->sent)
-            return true;
-    return false;
-}
-
 static void commit_user(struct user *u)
 {
+    if (u->commit != NULL)
+        return; /* commit_done comes back to it */
     deliver_write_floor(u);
     if (u->batch.count == 0) {
-        run_waiters(&u->batch_waiters, STORE_OK);
+        struct list waiters;
+        list_init(&waiters);
+        list_splice(&waiters, &u->batch_waiters);
+        u->full = false;
+        finish(u, &waiters, STORE_OK);
         return;
     }
-    bool queue_only = has_unsent(u) || !u->core->store_up;
-    struct commit *commit = xcalloc(1, sizeof *commit);
+    struct commit *commit = u->commit = xcalloc(1, sizeof *commit);
     commit->user = u;
     commit->batch = u->batch;
     memset(&u->batch, 0, sizeof u->batch);
     list_init(&commit->waiters);
     list_splice(&commit->waiters, &u->batch_waiters);
-    list_init(&commit->node);
-    list_add(&u->commits, &commit->node);
     user_hold(u);
-    if (!queue_only)
+    if (u->core->store_up)
         commit_send(commit);
 }
 
@@ -402,11 +507,8 @@ void user_store_back(struct core *c)
             u->claim_wanted = false;
             claim_start(u);
         }
-        LIST_EACH (it, &u->commits) {
-            struct commit *commit = LIST_ENTRY(it, struct commit, node);
-            if (!commit->sent)
-                commit_send(commit);
-        }
+        if (u->commit != NULL && !u->commit->sent)
+            commit_send(u->commit);
     }
 }
 
@@ -426,35 +528,32 @@ void user_lose(struct user *u)
         map_del(&c->users, span_of(u->bare));
     list_del(&u->dirty);
     list_del(&u->floor_node);
-    list_del(&u->unsaved);
+    list_del(&u->stuck);
     LIST_EACH (it, &u->sessions)
         session_forget(LIST_ENTRY(it, struct session, of_user));
     parting_forget(c, u);
     store_batch_free(&u->batch);
     run_waiters(&u->batch_waiters, STORE_FENCED);
-    LIST_EACH (it, &u->commits) {
-        struct commit *commit = LIST_ENTRY(it, struct commit, node);
-        if (!commit->sent) {
-            run_waiters(&commit->waiters, STORE_FENCED);
-            commit_free(commit);
-            u->holds--;
-        }
+    if (u->commit != NULL && !u->commit->sent) {
+        struct commit *commit = u->commit;
+        u->commit = NULL;
+        run_waiters(&commit->waiters, STORE_FENCED);
+        commit_free(commit);
+        u->holds--;
     }
     lane_run(u);
     user_release(u);
 }
 
-void user_save_again(struct core *c)
+void user_unstick(struct core *c)
 {
     struct list again, *it;
     list_init(&again);
-    list_splice(&again, &c->unsaved_users);
+    list_splice(&again, &c->stuck_users);
     while ((it = list_pop(&again)) != NULL) {
-        struct user *u = LIST_ENTRY(it, struct user, unsaved);
-        LIST_EACH (at, &u->sessions)
-            session_save(LIST_ENTRY(at, struct session, of_user));
-        if (!list_empty(&u->sessions))
-            store_present(user_batch(u), u->slot, true);
+        struct user *u = LIST_ENTRY(it, struct user, stuck);
+        if (u->commit != NULL && !u->commit->sent && c->store_up)
+            commit_send(u->commit);
     }
 }
 

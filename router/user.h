@@ -44,7 +44,7 @@ struct user {
     struct store_id trimmed;   /* the store has dropped everything up to it */
     struct store_id trim_mark; /* where the floor was when `untrimmed` was 0 */
     uint32_t untrimmed;        /* entries finished since */
-    bool refused;              /* the store was full: what stands in memory is to be written again */
+    bool full;                 /* the store has refused a batch and not yet taken what remained of it */
     bool floor_moved;          /* not written yet */
     uint64_t floor_written_ms; /* monotonic */
     struct list floor_node;    /* in core.floor_users while floor_moved */
@@ -55,11 +55,11 @@ struct user {
 
     struct store_batch batch;  /* writes of this turn */
     struct list batch_waiters; /* run when this turn's batch is committed */
-    struct list commits;       /* batches in flight, oldest first */
+    struct commit *commit;     /* the batch in flight, NULL = none */
     struct list *finishing;    /* who still waits for the batch that was just committed, NULL = nobody */
     struct list dirty;         /* in core.dirty_users */
     struct list idle;          /* in core.idle_users */
-    struct list unsaved;       /* in core.unsaved_users */
+    struct list stuck;         /* in core.stuck_users */
     uint64_t idle_since_ms;
 };
 
@@ -90,18 +90,25 @@ struct store_batch *user_batch(struct user *u);
 void user_touch(struct user *u);
 
 /* Calls fn when everything written to the user up to now is committed (at once when nothing is in flight or
- * open). result: STORE_OK, STORE_FULL (the batch was refused), STORE_FENCED (the user is lost). STORE_AWAY
- * never: it waits. */
+ * open). result: STORE_OK, STORE_FENCED (the user is lost). STORE_AWAY never: it waits. */
 typedef void user_commit_fn(void *ctx, enum store_result result);
 void user_after_commit(struct user *u, user_commit_fn *fn, void *ctx);
 
-/* Time to write the mailbox floor, and everything else when a batch was refused. */
-void user_write_floor(struct user *u);
+/* The same for what has added something to the batch (struct store_batch) and may be told STORE_FULL: nothing
+ * of that was written. It must take back what it has changed in memory; those who came later are told first.
+ * The rest of the batch is still to be written then. */
+void user_after_adding(struct user *u, user_commit_fn *fn, void *ctx);
+
+/* True when the store has been full for a while: who sends messages should be told. user_may_try: somebody
+ * has to, now and then. */
+bool user_store_is_full(const struct core *c);
+bool user_may_try(struct core *c);
 
 /* True when a commit is open or in flight: volatile stanzas must not overtake what waits for it. */
 bool user_commit_pending(const struct user *u);
 
-/* Sends every dirty user's batch (end of turn). */
+/* Sends every dirty user's batch (end of turn), unless one of that user is in flight: a batch that is refused
+ * must have no successor that is not. */
 void user_commit_all(struct core *c);
 
 /* Drops a user from memory without touching the store: another owner has it. Sessions vanish silently. */
@@ -110,8 +117,8 @@ void user_lose(struct user *u);
 /* The store answers again: sends what it had not confirmed. */
 void user_store_back(struct core *c);
 
-/* Writes the records of sessions again that the store was too full for. */
-void user_save_again(struct core *c);
+/* Sends batches again that were refused without having added anything: somebody must mend the store. */
+void user_unstick(struct core *c);
 
 /* Evicts users that nobody has needed for a while. */
 void user_evict_idle(struct core *c);

@@ -280,7 +280,7 @@ static void on_done(struct s2s *s, const struct wire_frame *f)
         struct pending *p = idmap_get(&s->uplink.pending, token);
         if (p == NULL)
             continue; /* answered twice after a resend */
-        if (result == WIRE_DONE_RETRY) {
+        if (result != WIRE_DONE_TAKEN) {
             set_waits(s, p, true);
         } else {
             metric_add(S2S_ROUTED_DONE);

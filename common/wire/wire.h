@@ -87,6 +87,7 @@ enum wire_done {
     WIRE_DONE_TAKEN, /* stored, delivered, answered with an error, or dropped by a named rule: the origin may
                         forget it */
     WIRE_DONE_RETRY, /* not taken (the store is away, not the owner): keep it and send it again */
+    WIRE_DONE_FULL,  /* not taken, the store has had no room for a while: the same, or answer its sender */
 };
 
 /* wire_frame.flags */

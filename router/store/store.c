@@ -25,6 +25,7 @@ static void put_id(struct buf *b, struct store_id id)
 void store_put(struct store_batch *b, enum store_hash hash, struct span field, struct span value)
 {
     begin(b, STORE_OP_PUT, hash);
+    b->adds += hash == STORE_ROSTER;
     put_span(&b->ops, field);
     put_span(&b->ops, value);
 }
@@ -38,6 +39,7 @@ void store_drop(struct store_batch *b, enum store_hash hash, struct span field)
 void store_append(struct store_batch *b, const struct store_entry *entry)
 {
     begin(b, STORE_OP_APPEND, STORE_META);
+    b->adds++;
     put_id(&b->ops, entry->id);
     put_span(&b->ops, entry->raw);
     put_span(&b->ops, entry->origin);
@@ -60,6 +62,7 @@ void store_trim(struct store_batch *b, struct store_id below)
 void store_put_blob(struct store_batch *b, struct span name, struct span value)
 {
     begin(b, STORE_OP_BLOB, STORE_META);
+    b->adds += value.n > 0;
     put_span(&b->ops, name);
     put_span(&b->ops, value);
 }
@@ -74,7 +77,33 @@ void store_present(struct store_batch *b, uint16_t slot, bool present)
 void store_batch_free(struct store_batch *b)
 {
     buf_free(&b->ops);
-    b->count = 0;
+    b->count = b->adds = 0;
+}
+
+void store_batch_strip(struct store_batch *b)
+{
+    struct span ops = buf_span(&b->ops);
+    struct store_op op;
+    size_t kept = 0;
+    if (b->adds == 0)
+        return;
+    b->count = b->adds = 0;
+    for (const char *at = ops.p; store_op_next(&ops, &op); at = ops.p) {
+        if (op.kind == STORE_OP_APPEND || op.kind == STORE_OP_BLOB || op.hash == STORE_ROSTER)
+            continue;
+        memmove(b->ops.p + kept, at, (size_t)(ops.p - at));
+        kept += (size_t)(ops.p - at);
+        b->count++;
+    }
+    b->ops.n = kept;
+}
+
+void store_batch_join(struct store_batch *b, struct store_batch *more)
+{
+    buf_add_span(&b->ops, buf_span(&more->ops));
+    b->count += more->count;
+    b->adds += more->adds;
+    store_batch_free(more);
 }
 
 static void take(struct span *in, void *out, size_t n)

@@ -15,8 +15,8 @@ enum store_hash { STORE_ROSTER, STORE_SESSIONS, STORE_META, STORE_HASH_COUNT };
 enum store_result {
     STORE_OK,
     STORE_FENCED, /* another router owns the user now */
-    STORE_FULL,   /* refused there: out of memory, or an error that would come again (the store has logged
-                     what to do); count on nothing of it */
+    STORE_FULL,   /* refused there, nothing was done: no room for what it adds, or an error that would come
+                     again (the store has logged what to do) */
     STORE_AWAY /* no answer: may or may not have happened; do it again when the store is back (every write is
                   idempotent) */
 };
@@ -65,6 +65,8 @@ typedef void store_blob_fn(void *ctx, enum store_result result, struct span valu
 struct store_batch {
     struct buf ops; /* encoded; see store.c */
     unsigned count;
+    unsigned adds; /* of these, what needs room: messages, roster items, blobs. A full store takes a batch
+                      without any: what keeps the books (and in the end makes room) is small */
 };
 
 void store_put(struct store_batch *b, enum store_hash hash, struct span field, struct span value);
@@ -78,6 +80,12 @@ void store_put_blob(struct store_batch *b, struct span name,
  */
 void store_present(struct store_batch *b, uint16_t slot, bool present);
 void store_batch_free(struct store_batch *b);
+
+/* Takes everything that adds out of a batch, and what else concerns rosters. */
+void store_batch_strip(struct store_batch *b);
+
+/* Appends the operations of `more` and empties it. */
+void store_batch_join(struct store_batch *b, struct store_batch *more);
 
 /* Decoding of a batch, for the implementations: next operation from the front of *ops. */
 enum store_op_kind {

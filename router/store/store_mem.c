@@ -66,6 +66,7 @@ struct call {
     struct buf data; /* CALL_APPLY: the operations; CALL_BLOB: the name */
     struct store_id after;
     unsigned max;
+    bool adds;     /* CALL_APPLY: the batch needs room */
     uint16_t slot; /* CALL_PRESENT */
     union {
         store_claim_fn *claim;
@@ -273,7 +274,7 @@ static enum store_result claim_do(struct mem_user *u, const struct store_claim *
 
 static enum store_result apply_do(struct store_world *w, struct mem_user *u, const struct call *call)
 {
-    if (w->full)
+    if (w->full && call->adds)
         return STORE_FULL;
     if (!is_owner(u, &call->claim)) {
         w->fenced++;
@@ -513,6 +514,7 @@ static void face_apply(struct store *s, struct span bare, const struct store_cla
     struct call *call = call_new(s, CALL_APPLY, bare, ctx);
     call_claim_set(call, claim);
     buf_add_span(&call->data, buf_span(&batch->ops));
+    call->adds = batch->adds > 0;
     call->fn.apply = fn;
 }
 

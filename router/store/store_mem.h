@@ -45,7 +45,7 @@ enum store_mem_weather {
 };
 void store_mem_set_weather(struct store *s, enum store_mem_weather weather);
 
-/* Out of memory: every batch is refused with STORE_FULL, claims and reads go on. */
+/* Out of memory: a batch that adds something is refused with STORE_FULL, everything else goes on. */
 void store_mem_set_full(struct store_world *w, bool full);
 
 /* A router died: its calls are forgotten without an answer. The first `done` of them take effect first: they

@@ -143,7 +143,7 @@ static void check_user(const struct node *n, const struct user *u)
         sim_fail("%s: %s is not ready", n->name, u->bare);
     if (u->holds != sessions)
         sim_fail("%s: %s has %u holds and %u sessions", n->name, u->bare, u->holds, sessions);
-    if (!list_empty((struct list *)&u->commits) || u->batch.count > 0)
+    if (u->commit != NULL || u->batch.count > 0)
         sim_fail("%s: %s has open commits", n->name, u->bare);
 }
 
