@@ -8,6 +8,7 @@
 #include "router/inbox.h"
 #include "router/mailbox.h"
 #include "router/parting.h"
+#include "router/retell.h"
 #include "router/route.h"
 #include "router/session.h"
 #include "router/user.h"
@@ -98,6 +99,7 @@ void core_free(struct core *c)
 {
     lose_all(c, true);
     route_forget(c);
+    retell_free(c);
     timer_clear(&c->timers, &c->evict);
     timer_clear(&c->timers, &c->retry);
     timer_clear(&c->timers, &c->floors);
@@ -210,6 +212,7 @@ void core_epoch(struct core *c, uint32_t epoch, uint64_t now_ms)
     c->epoch = epoch;
     lose_all(c, false);
     route_reroute(c);
+    retell_send(c);
     sweep_slots(c);
     log_info("core", "epoch=%u users=%zu pending=%zu", epoch, c->users.count, c->pending.count);
 }

@@ -99,6 +99,7 @@ struct core {
     struct components components;
     struct asked_table asked;
     struct span pushed; /* EV_ROSTER_CHANGED: the push, raw */
+    struct map retell;  /* bare JIDs whose new owners are to ask for presence (retell.c) */
     struct map refused; /* node → slots of which it must send something again (route.c) */
 };
 

@@ -13,6 +13,7 @@
 #include "router/finished.h"
 #include "router/mailbox.h"
 #include "router/parting.h"
+#include "router/retell.h"
 #include "router/session.h"
 
 #define IDLE_KEEP_MS 90000 /* longer than the de-duplication window */
@@ -529,6 +530,7 @@ void user_lose(struct user *u)
     list_del(&u->dirty);
     list_del(&u->floor_node);
     list_del(&u->stuck);
+    retell_note(u);
     LIST_EACH (it, &u->sessions)
         session_forget(LIST_ENTRY(it, struct session, of_user));
     parting_forget(c, u);

@@ -326,6 +326,11 @@ static enum verdict on_probe(struct task *t)
     struct user *u = t->user;
     if (t->stanza.from.domain_n == 0)
         return task_drop(t, "probe from nobody");
+    if (t->stale && span_is(jid_bare(&t->stanza.from), u->bare)) { /* retell.h */
+        if (any_available(u))
+            probe_contacts(u);
+        return DONE;
+    }
     if (!u->exists || !contacts_may_see(u, jid_bare(&t->stanza.from)))
         answer_stranger(t);
     else if (t->stanza.to.resource_n > 0)
@@ -391,6 +396,7 @@ static enum verdict on_received(struct task *t, enum wake wake)
     }
     if (!any_available(u))
         return task_drop(t, "nobody available");
+    u->told_ms = u->core->now_ms;
     deliver_to_available(u, t->stanza.raw, t->stanza.to.domain_n > 0 ? none : t->target);
     return DONE;
 }
