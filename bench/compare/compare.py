@@ -41,7 +41,7 @@ class Comparison:
 
     def call(self, server, line):
         """One run of jackdaw-bench; None when it did not come to a result."""
-        a = [self.bench, line.scenario, f"127.0.0.1:{server.port}", "--pids", server.pids(), "--warmup", "1.5", "--duration", self.a.seconds,
+        a = [self.bench, line.scenario, f"127.0.0.1:{server.port}", "--pids", server.pids(), "--warmup", "1", "--duration", self.a.seconds,
              "--settle", "1", "--json", *line.options]
         if server.name not in NO_SCRAM:
             a += ["--mech", "SCRAM-SHA-1"]
@@ -75,8 +75,10 @@ class Comparison:
         server = make(self.base, self.port, "bare" if mode == "idle" else mode)
         server.accounts_wanted = IDLE_CLIENTS if mode == "idle" else servers.ACCOUNTS
         try:
-            server.start()
-            for line in (s for s in self.lines if s.mode == mode):
+            for i, line in enumerate(s for s in self.lines if s.mode == mode):
+                if i == 0 or mode == "idle":  # what the line before has freed would be used again
+                    server.stop()
+                    server.start()
                 r = self.measure(server, line)
                 print(f"[{time.monotonic() - self.begun:5.0f} s] round {round_number + 1}: {line.name}: {server.name}: {cell(line, [r]).text()}",
                       file=sys.stderr, flush=True)
@@ -135,7 +137,7 @@ def main():
     p = argparse.ArgumentParser(prog="bench/compare/run", description=__doc__)
     p.add_argument("--build", type=pathlib.Path, required=True, help="a release build")
     p.add_argument("--rounds", type=int, default=3)
-    p.add_argument("--seconds", type=float, default=5, help="measured in each run")
+    p.add_argument("--seconds", type=float, default=4, help="measured in each run")
     p.add_argument("--servers", default=",".join(s.name for s in servers.ALL))
     p.add_argument("--only", default="", metavar="LINE", help="lines whose name this regular expression finds")
     p.add_argument("--list", action="store_true", help="print the names of the lines")
