@@ -57,8 +57,8 @@ struct resolve_call {
     char domain[256]; /* A-labels */
     struct query queries[2 + 3 * HOSTS_MAX];
     unsigned query_count, open;
-    struct srv hosts[2 * HOSTS_MAX]; /* SRV records */
-    unsigned host_count;
+    struct srv hosts[HOSTS_MAX]; /* SRV records */
+    unsigned host_count, left_out;
     unsigned dots; /* SRV answers that were "." */
     bool bogus, failed, addressing;
     struct found {
@@ -156,8 +156,11 @@ static void ask_addresses(struct resolve_call *c)
         memcpy(c->hosts[0].host, c->domain, sizeof c->domain);
         c->host_count = 1;
     }
+    if (c->left_out > 0) {
+        metric_add(S2S_REFUSED_TARGETS);
+        log_info("s2s", "DNS names too many servers: %u of domain=%s are not tried", c->left_out, c->domain);
+    }
     srv_order(c->hosts, c->host_count, &c->resolver->rng);
-    c->host_count = MIN(c->host_count, HOSTS_MAX);
     for (unsigned h = 0; h < c->host_count; h++) {
         ask(c, c->hosts[h].host, TYPE_AAAA, h, false);
         ask(c, c->hosts[h].host, TYPE_A, h, false);
@@ -183,17 +186,33 @@ static void next_step(struct resolve_call *c)
         ask_addresses(c);
 }
 
+/* Keeps a record; when there are too many, the best ones. */
+static void keep_srv(struct resolve_call *c, const struct srv *s)
+{
+    if (c->host_count < HOSTS_MAX) {
+        c->hosts[c->host_count++] = *s;
+        return;
+    }
+    struct srv *worst = &c->hosts[0];
+    for (unsigned i = 1; i < c->host_count; i++)
+        if (c->hosts[i].priority > worst->priority)
+            worst = &c->hosts[i];
+    if (s->priority < worst->priority)
+        *worst = *s;
+    c->left_out++;
+}
+
 static void take_srv(struct resolve_call *c, const struct ub_result *r, bool tls)
 {
-    for (unsigned i = 0; r->data[i] != NULL && c->host_count < ARRAY_LEN(c->hosts); i++) {
-        struct srv *s = &c->hosts[c->host_count];
-        if (!srv_parse(span_make(r->data[i], (size_t)r->len[i]), tls, s))
+    for (unsigned i = 0; r->data[i] != NULL; i++) {
+        struct srv s;
+        if (!srv_parse(span_make(r->data[i], (size_t)r->len[i]), tls, &s))
             continue;
-        s->secure = r->secure != 0;
-        if (s->host[0] == '\0')
+        s.secure = r->secure != 0;
+        if (s.host[0] == '\0')
             c->dots++;
         else
-            c->host_count++;
+            keep_srv(c, &s);
     }
 }
 

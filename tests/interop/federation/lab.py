@@ -68,8 +68,8 @@ class Lab:
         if done.returncode != 0:
             raise RuntimeError(f"openssl {args}: {done.stderr}")
 
-    def certificate(self, name, domains, directory=None, days=30, self_signed=False):
-        """NAME.crt and NAME.key for these domains."""
+    def certificate(self, name, domains, directory=None, days=30, self_signed=False, seconds=None):
+        """NAME.crt and NAME.key for these domains. days=0: it has run out long ago; seconds: it will soon."""
         directory = pathlib.Path(directory or self.dir)
         crt, key, csr, ext = (directory / f"{name}.{e}" for e in ("crt", "key", "csr", "ext"))
         names = ",".join(f"DNS:{d}" for d in domains)
@@ -77,17 +77,21 @@ class Lab:
                      "-keyout", key, "-out", csr)
         ext.write_text(f"subjectAltName={names}\nextendedKeyUsage=serverAuth,clientAuth\n")
         signer = ["-signkey", key] if self_signed else ["-CA", self.ca, "-CAkey", self.dir / "ca.key", "-CAcreateserial"]
+        if seconds is not None:
+            self.by_dates(csr, crt, ext, time.time() - 60, time.time() + seconds)
+            return crt, key
         times = ["-days", days]
         if days <= 0:  # expired yesterday
             times = ["-not_before", "20200101000000Z", "-not_after", "20200201000000Z"]
         try:
             self.openssl("x509", "-req", "-in", csr, *signer, *times, "-extfile", ext, "-out", crt)
         except RuntimeError:  # an openssl without -not_before: by a short-lived configuration of `ca`
-            self.expired(csr, crt, ext)
+            self.by_dates(csr, crt, ext, 1577836800, 1580515200)
         key.chmod(0o644)
         return crt, key
 
-    def expired(self, csr, crt, ext):
+    def by_dates(self, csr, crt, ext, start, end):
+        dates = [time.strftime("%Y%m%d%H%M%SZ", time.gmtime(t)) for t in (start, end)]
         d = self.dir / "old-ca"
         d.mkdir(exist_ok=True)
         (d / "index.txt").write_text("")
@@ -95,7 +99,7 @@ class Lab:
         (d / "ca.cnf").write_text(f"[ca]\ndefault_ca=c\n[c]\ndatabase={d}/index.txt\nserial={d}/serial\nnew_certs_dir={d}\n"
                                   "default_md=sha256\npolicy=p\nunique_subject=no\n[p]\ncommonName=supplied\n")
         self.openssl("ca", "-batch", "-config", d / "ca.cnf", "-cert", self.ca, "-keyfile", self.dir / "ca.key", "-in", csr, "-out", crt,
-                     "-startdate", "20200101000000Z", "-enddate", "20200201000000Z", "-extfile", ext, "-notext")
+                     "-startdate", dates[0], "-enddate", dates[1], "-extfile", ext, "-notext")
 
     # DNS
 

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import hmac
 import re
+import resource
 import socket
 import ssl
 import threading
@@ -25,11 +26,11 @@ def dialback_key(secret, receiving, originating, stream_id):
 class FakeServer:
     """Accepts server streams and answers as told; `behave(peer)` runs for each connection, in a thread."""
 
-    def __init__(self, behave):
+    def __init__(self, behave, address=("127.0.0.1", 0)):
         self.behave = behave
         self.sock = socket.socket()
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.sock.bind(("127.0.0.1", 0))
+        self.sock.bind(address)
         self.sock.listen(16)
         self.port = self.sock.getsockname()[1]
         self.count = 0
@@ -47,10 +48,12 @@ class FakeServer:
             threading.Thread(target=self.one, args=(s,), daemon=True).start()
 
     def one(self, s):
+        peer = Peer(s)
         try:
-            self.behave(Peer(s))
+            self.behave(peer)
         except (OSError, AssertionError):
             pass
+        peer.close()  # the socket that TLS has put in the place of s
 
     def close(self):
         self.sock.close()
@@ -171,6 +174,41 @@ class Hostile(Case):
                     p.send(f"<auth xmlns='{SASL}' mechanism='EXTERNAL'>=</auth>")
                     self.assertEqual(p.expect(f"{{{SASL}}}failure")[0].tag, f"{{{SASL}}}not-authorized")
                 self.counted(reason, act)
+
+    def test_certificate_that_runs_out_on_the_way(self):
+        """What a stream was proven by must stay valid (RFC 6120, 13.7.2.3): both directions end with an error."""
+        self.lab.certificate("short.lab", ["good.lab", "short.lab"], seconds=6)
+        figure = refused("certificate-expired")
+        before = self.jackdaw.stats(figure)
+        ended = []
+
+        def behave(p):
+            p.wait_header()
+            self.reply(p, "short.lab", "jackdaw.lab")
+            p.expect(f"{{{TLS}}}starttls")
+            p.send(f"<proceed xmlns='{TLS}'/>")
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(self.lab.dir / "short.lab.crt", self.lab.dir / "short.lab.key")
+            p.sock = context.wrap_socket(p.sock, server_side=True)
+            p.restart()
+            p.wait_header()
+            p.send(header("short.lab", "jackdaw.lab", "x") + "<stream:features><dialback xmlns='urn:xmpp:features:dialback'/></stream:features>")
+            p.expect(f"{{{DIALBACK}}}result")
+            p.send("<db:result from='short.lab' to='jackdaw.lab' type='valid'/>")
+            p.expect(f"{{{SERVER}}}message")
+            p.stream_error("reset")
+            ended.append(True)
+
+        self.outgoing("short.lab", behave)
+        p = self.tls(certificate="short.lab")
+        p.send(f"<auth xmlns='{SASL}' mechanism='EXTERNAL'>=</auth>")
+        p.expect(f"{{{SASL}}}success")
+        p.restart()
+        p.send(header("good.lab", "jackdaw.lab"))
+        p.expect(f"{{{STREAM}}}features")
+        p.stream_error("reset")
+        until(lambda: ended, "the outgoing stream goes on")
+        self.assertEqual(self.jackdaw.stats(figure), before + 2)
 
     def test_external_for_another_name(self):
         p = self.tls(certificate="good.lab")
@@ -340,6 +378,26 @@ class Hostile(Case):
             s.close()
         until(lambda: self.tls() is not None, "no stream after the flood")
 
+    def test_thousands_of_streams_from_many_addresses(self):
+        """They cost their time and no more: each is closed when it has not proven itself, and a good one works meanwhile."""
+        errors = 'jackdaw_s2s_stream_errors_total{direction="sent",condition="connection-timeout"}'
+        timeouts, before = self.jackdaw.stats(errors), self.jackdaw.stats("jackdaw_s2s_streams")
+        socks = []
+        resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+        for i in range(2000):
+            socks.append(socket.create_connection(("127.0.0.1", self.jackdaw.port), source_address=(f"127.0.{2 + i // 200}.{i % 200 // 10 + 1}", 0)))
+        try:
+            j = self.jackdaw.client("juliet")
+            self.addCleanup(j.close)
+            p = self.external()
+            p.send("<message from='romeo@good.lab/x' to='juliet@jackdaw.lab' type='chat'><body>in the crowd</body></message>")
+            j.got("in the crowd")
+            until(lambda: self.jackdaw.stats(errors) >= timeouts + 2000, lambda: self.jackdaw.stats(errors) - timeouts)
+        finally:
+            for s in socks:
+                s.close()
+        until(lambda: self.jackdaw.stats("jackdaw_s2s_streams") <= before + 1, "they stay")
+
     def test_too_big_and_not_xml(self):
         p = self.external()
         p.send("<message from='romeo@good.lab' to='juliet@jackdaw.lab'><body>" + "x" * 600000)
@@ -427,8 +485,33 @@ class Hostile(Case):
         self.lab.start_dns()
         j = self.jackdaw.client("juliet")
         self.addCleanup(j.close)
-        j.message("x@fifty.lab", "hi", "fifty")
-        j.error("remote-server-timeout", "fifty")
+        def act():
+            j.message("x@fifty.lab", "hi", "fifty")
+            j.error("remote-server-timeout", "fifty")
+        self.counted("too-many-targets", act)
+
+    def test_best_of_fifty_targets(self):
+        """The one that answers is listed last, with the best priority."""
+        for i in range(50):
+            self.lab.zone += [f"_xmpp-server._tcp.best.lab. SRV {50 - i} 0 {self.auth.port if i == 49 else free_port()} t{i}.best.lab.", f"t{i}.best.lab. A 127.0.0.1"]
+        self.lab.start_dns()
+        before = self.auth.count
+        j = self.jackdaw.client("juliet")
+        self.addCleanup(j.close)
+        j.message("x@best.lab", "hi", "best")
+        until(lambda: self.auth.count > before, "the best target was not tried")
+
+    def test_domain_without_srv_records(self):
+        """Its address and the default port are tried (RFC 6120, 3.2.2)."""
+        heard = []
+        server = FakeServer(lambda p: heard.append(p.wait_header().get("to")), ("127.0.0.53", 5269))
+        self.addCleanup(server.close)
+        self.lab.zone.append("plain.lab. A 127.0.0.53")
+        self.lab.start_dns()
+        j = self.jackdaw.client("juliet")
+        self.addCleanup(j.close)
+        j.message("x@plain.lab", "hi", "plain")
+        until(lambda: heard == ["plain.lab"], lambda: heard)
 
     def test_next_target(self):
         """The first of two targets refuses, the second answers."""
