@@ -58,6 +58,7 @@ def arguments():
     p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     p.add_argument("--dir", help="default: a new one in /tmp")
     p.add_argument("--keep", action="store_true")
+    p.add_argument("--may-answer", default="", metavar="CONDITION", help="messages may, and some must, come back with that stanza error")
     p.add_argument("--history", action="store_true", help="Redis never rewrites its append-only file: it tells every write in order")
     return p.parse_args()
 
