@@ -23,23 +23,16 @@ static const enum sasl_mech preference[] = {SASL_SCRAM_SHA_512_PLUS,
  * looked at and tells nothing about a password, so it is not counted with the failed log-ins. */
 #define MISFITS_MAX 10
 
+/* Which channel bindings there are. The data is worth as much as a signature: only for who wants it. */
 struct bindings {
-    struct buf exporter, server_end_point;
+    bool exporter, server_end_point;
 };
 
-static void bindings_get(struct session *s, struct bindings *b)
+static struct bindings bindings_of(struct session *s)
 {
-    *b = (struct bindings){0};
     if (!s->tls || !s->env->channel_binding)
-        return;
-    s->env->host->binding(s, true, &b->exporter);
-    s->env->host->binding(s, false, &b->server_end_point);
-}
-
-static void bindings_free(struct bindings *b)
-{
-    buf_free(&b->exporter);
-    buf_free(&b->server_end_point);
+        return (struct bindings){0};
+    return (struct bindings){s->env->host->binding(s, true, NULL), s->env->host->binding(s, false, NULL)};
 }
 
 static bool is_plus(enum sasl_mech mech)
@@ -53,7 +46,7 @@ static bool offers(const struct session *s, const struct bindings *b, enum sasl_
     if (!s->tls && s->env->require_tls)
         return false;
     if (is_plus(mech))
-        return b->exporter.n > 0 || b->server_end_point.n > 0;
+        return b->exporter || b->server_end_point;
     for (unsigned i = 0; i < ARRAY_LEN(preference); i++) {
         if (preference[i] == mech)
             return true;
@@ -63,8 +56,7 @@ static bool offers(const struct session *s, const struct bindings *b, enum sasl_
 
 void auth_write_features(struct session *s)
 {
-    struct bindings b;
-    bindings_get(s, &b);
+    struct bindings b = bindings_of(s);
     struct buf *out = &s->out;
     buf_add_lit(out, "<mechanisms xmlns='" NS_SASL "'>");
     for (unsigned i = 0; i < ARRAY_LEN(preference); i++) {
@@ -72,15 +64,14 @@ void auth_write_features(struct session *s)
             buf_addf(out, "<mechanism>%s</mechanism>", sasl_mech_name(preference[i]));
     }
     buf_add_lit(out, "</mechanisms>");
-    if (b.exporter.n > 0 || b.server_end_point.n > 0) {
+    if (b.exporter || b.server_end_point) {
         buf_add_lit(out, "<sasl-channel-binding xmlns='" NS_BINDING_TYPES "'>");
-        if (b.exporter.n > 0)
+        if (b.exporter)
             buf_add_lit(out, "<channel-binding type='tls-exporter'/>");
-        if (b.server_end_point.n > 0)
+        if (b.server_end_point)
             buf_add_lit(out, "<channel-binding type='tls-server-end-point'/>");
         buf_add_lit(out, "</sasl-channel-binding>");
     }
-    bindings_free(&b);
 }
 
 static int by_text(const void *a, const void *b)
@@ -103,13 +94,13 @@ static void add_offer_text(struct session *s, const struct bindings *b, struct b
             buf_add_char(out, '\x1e');
         buf_add_str(out, names[i]);
     }
-    if (b->exporter.n > 0 || b->server_end_point.n > 0)
+    if (b->exporter || b->server_end_point)
         buf_add_char(out, '\x1f');
-    if (b->exporter.n > 0)
+    if (b->exporter)
         buf_add_lit(out, "tls-exporter");
-    if (b->exporter.n > 0 && b->server_end_point.n > 0)
+    if (b->exporter && b->server_end_point)
         buf_add_char(out, '\x1e');
-    if (b->server_end_point.n > 0)
+    if (b->server_end_point)
         buf_add_lit(out, "tls-server-end-point");
 }
 
@@ -294,19 +285,22 @@ static void auth_begin(struct session *s, const struct xml_element *e, struct sp
         auth_fail(s, SASL_E_ENCRYPTION_REQUIRED, "TLS first");
         return;
     }
-    struct bindings b;
-    bindings_get(s, &b);
+    struct bindings b = bindings_of(s);
     if (!sasl_mech_parse(xml_element_attr(e, "mechanism"), &mech) || !offers(s, &b, mech)) {
-        bindings_free(&b);
         auth_fail(s, SASL_E_INVALID_MECHANISM, "the mechanism is not offered");
         return;
     }
-    struct buf guard = {0};
+    struct buf guard = {0}, exporter = {0}, server_end_point = {0};
     add_offer_text(s, &b, &guard);
+    if (is_plus(mech)) {
+        s->env->host->binding(s, true, &exporter);
+        s->env->host->binding(s, false, &server_end_point);
+    }
     char *domain = span_dup(s->env->domains[s->domain]);
     struct sasl_server_config config = {.domain = domain,
-                                        .exporter = buf_span(&b.exporter),
-                                        .server_end_point = buf_span(&b.server_end_point),
+                                        .exporter = buf_span(&exporter),
+                                        .server_end_point = buf_span(&server_end_point),
+                                        .binding_offered = b.exporter || b.server_end_point,
                                         .tls = s->tls,
                                         .plain_in_clear = !s->env->require_tls,
                                         .mechanisms_hash = buf_span(&guard)};
@@ -314,7 +308,8 @@ static void auth_begin(struct session *s, const struct xml_element *e, struct sp
     l->sasl = sasl_begin(mech, &config);
     free(domain);
     buf_free(&guard);
-    bindings_free(&b);
+    buf_free(&exporter);
+    buf_free(&server_end_point);
     auth_step(s, e, raw);
 }
 

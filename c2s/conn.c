@@ -676,7 +676,7 @@ const struct session_host conn_session_host = {.start_tls = host_start_tls,
 
 /* ---- the beginning ---- */
 
-static void tune(int fd)
+void conn_tune(int listener)
 {
     /* A dead peer shows within about seven minutes when idle, within one when there is something to send. */
     const struct {
@@ -685,7 +685,7 @@ static void tune(int fd)
                    {IPPROTO_TCP, TCP_KEEPIDLE, 300}, {IPPROTO_TCP, TCP_KEEPINTVL, 30},
                    {IPPROTO_TCP, TCP_KEEPCNT, 4},    {IPPROTO_TCP, TCP_USER_TIMEOUT, 60000}};
     for (unsigned i = 0; i < ARRAY_LEN(options); i++)
-        setsockopt(fd, options[i].level, options[i].name, &options[i].value, sizeof(options[i].value));
+        setsockopt(listener, options[i].level, options[i].name, &options[i].value, sizeof(options[i].value));
 }
 
 void conn_accept(struct c2s *c2s, int fd, bool tls)
@@ -696,7 +696,6 @@ void conn_accept(struct c2s *c2s, int fd, bool tls)
         close(fd); /* gone already */
         return;
     }
-    tune(fd);
     struct conn *c = xcalloc(1, sizeof(*c));
     c->c2s = c2s;
     c->fd = fd;

@@ -62,6 +62,9 @@ struct conn {
     bool slowed;   /* the log has it that it sends too fast */
 };
 
+/* Sets what all connections of a listening socket inherit from it: no delay, dead peers are noticed. */
+void conn_tune(int listener);
+
 /* Takes over an accepted socket; tls: it starts with TLS. */
 void conn_accept(struct c2s *c, int fd, bool tls);
 

@@ -53,6 +53,7 @@ static bool listener_open(struct c2s *c2s, const char *address, bool tls)
                   tls ? "listen_tls" : "listen");
         return false;
     }
+    conn_tune(fd);
     struct listener *l = xcalloc(1, sizeof(*l));
     l->c2s = c2s;
     l->fd = fd;

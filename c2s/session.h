@@ -82,7 +82,7 @@ struct session_host {
     /* The client's address for the log; static until the next call. */
     const char *(*peer)(struct session *s);
     /* Channel-binding data of the TLS session appended to *out; false: none. exporter: tls-exporter, else
-     * tls-server-end-point. */
+     * tls-server-end-point. out NULL: only says whether there is any. */
     bool (*binding)(struct session *s, bool exporter, struct buf *out);
     /* Fills with an unpredictable stream id and a NUL. */
     void (*make_id)(char out[33]);

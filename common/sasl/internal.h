@@ -51,7 +51,7 @@ struct sasl {
     enum sasl_mech mech;
     enum state state;
     enum sasl_error error;
-    bool tls, plain_in_clear;
+    bool tls, plain_in_clear, binding_offered;
     char *domain;
     struct buf exporter, server_end_point, external_jid, mechanisms;
     struct buf username, authzid;

@@ -55,12 +55,13 @@ struct sasl_keys {
     uint8_t stored_sha512[64], server_sha512[64];
 };
 
-/* What the exchange is told. Give the binding data if and only if -PLUS mechanisms are advertised: a client
- * that says "y" (I could bind, but you can't) is refused when there is any (RFC 5802 §6). */
+/* What the exchange is told. Give the binding data, or binding_offered, if and only if -PLUS mechanisms are
+ * advertised: a client that says "y" (I could bind, but you can't) is refused then (RFC 5802 §6). */
 struct sasl_server_config {
     const char *domain;           /* the realm: the stream's `to` */
     struct span exporter;         /* tls-exporter data, empty = none */
     struct span server_end_point; /* tls-server-end-point data, empty = none */
+    bool binding_offered;         /* there is data that this mechanism does not need */
     bool tls;                     /* the stream is encrypted (PLAIN needs it unless plain_in_clear) */
     bool plain_in_clear;          /* c2s.require_tls = false */
     struct span external_jid; /* prepared bare JID or domain proven by the client certificate, empty = none */

@@ -86,8 +86,7 @@ static enum sasl_error judge_binding(const struct sasl *s, struct span flag, str
         return is_plus(s->mech) ? SASL_E_NOT_AUTHORIZED : SASL_E_NONE;
     if (span_is(flag, "y")) {
         /* "You have no -PLUS": but we have, so somebody between us took it off the list. */
-        bool offered = s->exporter.n > 0 || s->server_end_point.n > 0;
-        return offered || is_plus(s->mech) ? SASL_E_NOT_AUTHORIZED : SASL_E_NONE;
+        return s->binding_offered || is_plus(s->mech) ? SASL_E_NOT_AUTHORIZED : SASL_E_NONE;
     }
     if (!field_is(flag, 'p', &name))
         return SASL_E_MALFORMED_REQUEST;

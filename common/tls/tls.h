@@ -87,7 +87,7 @@ void tls_get_info(const struct tls *t, struct tls_info *out);
 enum tls_binding { TLS_BINDING_EXPORTER, TLS_BINDING_SERVER_END_POINT };
 /* Appends channel-binding data: tls-exporter (RFC 9266; TLS 1.3, or 1.2 with extended master secret) or
  * tls-server-end-point (RFC 5929 §4; not on a resumed server session, which no longer knows what certificate
- * the first one showed). False when it is not available. */
+ * the first one showed). False when it is not available. out NULL: only says whether it is, at no cost. */
 bool tls_get_binding(const struct tls *t, enum tls_binding kind, struct buf *out);
 
 /* The peer's certificate, for s2s and EXTERNAL. verified: the chain leads to the trust file and is in date;
