@@ -314,7 +314,8 @@ static bool is_repeatable(unsigned argc, const struct span *argv)
 {
     static const char *const commands[] = {"GET",  "HGET", "HGETALL", "HMGET", "EXISTS", "XRANGE", "SCAN",
                                            "TYPE", "HSET", "HDEL",    "DEL",   "XDEL",   "SET",    "XLEN"};
-    static const char *const functions[] = {"jd_write",       "jd_claim",        "jd_release",    "jd_absent",
+    static const char *const functions[] = {"jd_write",       "jd_keep",         "jd_claim",
+                                            "jd_release",     "jd_present",      "jd_absent",
                                             "jd_member_list", "jd_member_renew", "jd_member_dead"};
     if (argc >= 2 && span_is(argv[0], "FCALL")) {
         for (size_t i = 0; i < ARRAY_LEN(functions); i++) {

@@ -291,8 +291,8 @@ static void wait_write(struct redis_conn *c)
 /* True for answers that say: not now, or not here. Such a Redis must not be used. */
 static bool is_unusable(const struct redis_reply *reply)
 {
-    static const char *const codes[] = {"LOADING", "READONLY",   "MASTERDOWN", "OOM",
-                                        "MISCONF", "NOREPLICAS", "NOAUTH",     "BUSY"};
+    static const char *const codes[] = {"LOADING",    "READONLY", "MASTERDOWN", "MISCONF",
+                                        "NOREPLICAS", "NOAUTH",   "BUSY"};
     if (reply->kind != REDIS_KIND_ERROR)
         return false;
     for (size_t i = 0; i < ARRAY_LEN(codes); i++) {
@@ -324,6 +324,14 @@ static void on_greeting(void *ctx, const struct redis_reply *reply)
     struct redis_conn *c = ctx;
     if (c->state == GREETING && reply->kind == REDIS_KIND_ERROR)
         conn_stop(c, "it says: %.*s%s", SPAN_FMT(reply->text), advice(c, reply));
+}
+
+/* A full Redis takes no library: the one of another process will do, and jd_ready shows whether there is one.
+ */
+static void on_library(void *ctx, const struct redis_reply *reply)
+{
+    if (reply->kind != REDIS_KIND_ERROR || !redis_error_is(reply, "OOM"))
+        on_greeting(ctx, reply);
 }
 
 /* ACLs may forbid it; then we do without. */
@@ -392,7 +400,7 @@ static void greet(struct redis_conn *c)
     /* Without a password that Redis wants, the size of the library would be answered, not the lack: ask
      * something small first. */
     command_lit(c, on_greeting, c, SPAN("PING"));
-    command_lit(c, on_greeting, c, SPAN("FUNCTION"), SPAN("LOAD"), SPAN("REPLACE"),
+    command_lit(c, on_library, c, SPAN("FUNCTION"), SPAN("LOAD"), SPAN("REPLACE"),
                 span_of(redis_functions_lua));
     if (c->setup->wait_replicas > 0)
         wait_add(c, on_followed);

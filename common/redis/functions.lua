@@ -40,9 +40,13 @@ USERS (keys.h; all keys of one user share the hash tag {bare-jid})
       -> NUMBER of messages that were in the mailbox already (their ids are not above its last): a repetition.
       -> ERROR "FENCED ...": as above; nothing was done.
       -> the first other ERROR; the rest is done all the same.
+  jd_keep       the same for what adds nothing but keeps the books. Redis takes it also when its memory is full.
 
   jd_release    KEYS owner                                          ARGV token
       -> NUMBER 1 given up (the epoch is kept), 0 it was not ours.
+
+  jd_present    KEYS present (of a slot)                            ARGV jid token
+      Enters a user that has sessions, under that claim.              -> NUMBER 1 it was not there, 0 it was.
 
   jd_absent     KEYS present (of a slot)                            ARGV jid token
       Forgets a user without sessions, if it was entered under that claim.        -> NUMBER 1 forgotten, 0 not.
@@ -88,8 +92,11 @@ MEMBERSHIP (keys.h: KEYS_CLUSTER = members leases epoch suspects, always all fou
   epoch than Redis has makes the next one after that: members take no list with a lower epoch than theirs.
 
 READINESS
-  jd_ready         -> TEXT "ready". Declared as writing, so Redis refuses it while it is loading, a replica, out of
-      memory or unable to write its file: exactly while jd_apply would fail.
+  jd_ready         -> TEXT "ready". Declared as writing, so Redis refuses it while it is loading, a replica or unable
+      to write its file: exactly while jd_keep would fail.
+
+A FULL REDIS (maxmemory, noeviction) refuses with OOM what adds to it: jd_write, jd_apply, jd_account_put. All else goes
+on (allow-oom): it is small, leases and claims must not end with the memory, and it is how memory gets free again.
 ]]
 
 -- ---------------------------------------------------------------- users
@@ -250,6 +257,10 @@ local function jd_release(keys, args)
     end
     redis.call('SET', keys[1], string.match(args[1], '^%d+:') or '')
     return 1
+end
+
+local function jd_present(keys, args)
+    return redis.call('HSET', keys[1], args[1], args[2])
 end
 
 local function jd_absent(keys, args)
@@ -443,15 +454,21 @@ end
 
 -- ---------------------------------------------------------------- names
 
-redis.register_function('jd_claim', jd_claim)
+local function always(name, callback)
+    redis.register_function{ function_name = name, callback = callback, flags = { 'allow-oom' } }
+end
+
 redis.register_function('jd_apply', jd_apply)
 redis.register_function('jd_write', jd_write)
-redis.register_function('jd_release', jd_release)
-redis.register_function('jd_absent', jd_absent)
 redis.register_function('jd_account_put', jd_account_put)
-redis.register_function('jd_account_delete', jd_account_delete)
-redis.register_function('jd_member_renew', jd_member_renew)
-redis.register_function('jd_member_leave', jd_member_leave)
-redis.register_function('jd_member_dead', jd_member_dead)
 redis.register_function{ function_name = 'jd_member_list', callback = jd_member_list, flags = { 'no-writes' } }
-redis.register_function('jd_ready', function() return 'ready' end)
+always('jd_keep', jd_write)
+always('jd_claim', jd_claim)
+always('jd_release', jd_release)
+always('jd_present', jd_present)
+always('jd_absent', jd_absent)
+always('jd_account_delete', jd_account_delete)
+always('jd_member_renew', jd_member_renew)
+always('jd_member_leave', jd_member_leave)
+always('jd_member_dead', jd_member_dead)
+always('jd_ready', function() return 'ready' end)

@@ -1,4 +1,5 @@
-/* A batch becomes one FCALL jd_write whose arguments point into the batch. Numbers are written into an arena
+/* A batch becomes one FCALL jd_write (jd_keep when it adds nothing: a full Redis takes that, too) whose
+ * arguments point into the batch. Numbers are written into an arena
  * that lasts for the call, as redis_command copies everything.
  *
  * Answers: FENCED and STALE mean another owner; errors that say "not now" (redis.c reports Redis as away with
@@ -316,9 +317,6 @@ static void on_claim(void *ctx, const struct redis_reply *reply)
     struct call call = call_end(ctx);
     struct store_user user = {0};
     enum store_result result = result_of(&call, "claim", reply);
-    /* Redis counts as away while its memory is full, so the claim is made when it is back. */
-    if (result == STORE_FULL && redis_error_is(reply, "OOM"))
-        result = STORE_AWAY;
     if (result == STORE_OK && !user_read(call.s, reply, &user))
         result = not_understood(&call, "claim");
     call.fn.claim(call.ctx, result, result == STORE_OK ? &user : NULL);
@@ -344,7 +342,7 @@ static void face_claim(struct store *base, struct span bare, const struct store_
 static void present_enter(struct store_redis *s, uint16_t slot, struct span bare, struct span claim)
 {
     struct span key = key_present(&s->key, slot);
-    redis_send(s->redis, key, NULL, NULL, SPAN("HSET"), key, bare, claim);
+    redis_send(s->redis, key, NULL, NULL, SPAN("FCALL"), SPAN("jd_present"), SPAN("1"), key, bare, claim);
 }
 
 static void present_leave(struct store_redis *s, uint16_t slot, struct span bare, struct span claim)
@@ -409,7 +407,7 @@ static void face_apply(struct store *base, struct span bare, const struct store_
     for (unsigned i = count; i > 0; i--)
         s->argv[--from] = keys[i - 1];
     s->argv[--from] = number(s, count + blob_count);
-    s->argv[--from] = SPAN("jd_write");
+    s->argv[--from] = batch->adds > 0 ? SPAN("jd_write") : SPAN("jd_keep");
     s->argv[--from] = SPAN("FCALL");
     redis_write(s->redis, k->owner, (unsigned)s->argc - from, s->argv + from, on_apply, call);
     if (leave)
