@@ -12,6 +12,7 @@
 
 #define BACKOFF_FIRST_MS 1000
 #define RECONNECT_MS     2000  /* spread of the first try after a working stream was lost (RFC 6120 §3.3) */
+#define AWAITED_MS       5000  /* for the peer to resume a stream that it has begun */
 #define FORGET_MS        60000 /* after the last use */
 
 static uint64_t now_of(const struct s2s *s)
@@ -70,7 +71,10 @@ static void pair_free(struct pair *p)
 
 bool pair_wants(const struct pair *p)
 {
-    return p->leg == NULL && p->queue.count > 0;
+    const struct suspended *u = p->remote->suspended;
+    if (p->leg != NULL || p->awaited)
+        return false;
+    return u != NULL && u->pair == p ? u->dials : p->queue.count > 0;
 }
 
 static void bounce_all(struct pair *p, enum stanza_error error, const char *reason)
@@ -100,6 +104,21 @@ static void pump(struct pair *p)
     struct item *i;
     while (p->leg != NULL && leg_has_room(p->leg) && (i = queue_pop(&p->queue)) != NULL)
         leg_send(p->leg, i);
+}
+
+/* It will not be resumed, or has been: what is left goes before all that waits. */
+static void unsuspend(struct remote *r)
+{
+    struct suspended *u = r->suspended;
+    struct item *i;
+    r->suspended = NULL;
+    while ((i = queue_pop_last(&u->unacked)) != NULL) {
+        i->again = true;
+        metric_add(S2S_OUT_AGAIN);
+        queue_push(&u->pair->queue, i);
+    }
+    free(u->id);
+    free(u);
 }
 
 void domain_send(struct s2s *s, struct span from, struct span to, struct item *i)
@@ -132,12 +151,13 @@ void domain_send(struct s2s *s, struct span from, struct span to, struct item *i
         relay_bounce(s, i, STANZA_E_RESOURCE_CONSTRAINT, "too many stanzas wait for that server");
         return;
     }
-    if (p->leg == NULL && r->out == NULL && r->failures > 0 && now_of(s) < r->retry_ms && !p->was_up) {
+    if (p->leg == NULL && !p->awaited && r->out == NULL && r->failures > 0 && now_of(s) < r->retry_ms &&
+        !p->was_up) {
         relay_bounce(s, i, r->error, r->reason);
         return;
     }
     queue_add(&p->queue, i);
-    if (p->leg == NULL)
+    if (pair_wants(p))
         want(r);
 }
 
@@ -160,8 +180,19 @@ void domain_up(struct s2s *s, struct span local, struct span remote, struct leg 
     if (mine == NULL)
         return;
     struct pair *p = pair_get(remote_get(s, remote), mine);
-    if (p->leg == NULL)
-        pair_up(p, l);
+    p->awaited = false;
+    if (p->leg != NULL)
+        return;
+    if (p->remote->suspended != NULL && p->remote->suspended->pair == p)
+        unsuspend(p->remote); /* the peer has begun anew */
+    pair_up(p, l);
+}
+
+void domain_await(struct s2s *s, struct span local, struct span remote, bool on)
+{
+    struct local *mine = s2s_local(s, local);
+    if (mine != NULL)
+        pair_get(remote_get(s, remote), mine)->awaited = on; /* the sweep looks for another way */
 }
 
 void domain_leg_ready(struct leg *l)
@@ -177,10 +208,107 @@ void domain_leg_ready(struct leg *l)
     }
 }
 
+/* ---- streams that may be resumed ---- */
+
+/* Keeps what a broken stream had not acknowledged. False: it cannot be resumed, or need not be. */
+static bool suspend(struct leg *l)
+{
+    struct s2s *s = l->s2s;
+    struct remote *r = l->peer != NULL ? map_get(&s->remotes, span_of(l->peer)) : NULL;
+    struct pair *p = r != NULL ? remote_pair(r, buf_span(&l->from)) : NULL;
+    bool dials = l->stream.side == STREAM_INITIATING;
+    if (!l->broken || l->session_id == NULL || p == NULL || p->leg != l || r->suspended != NULL ||
+        s->draining || (l->unacked.count == 0 && !(dials && l->both_ways)))
+        return false;
+    LIST_EACH (it, &l->unacked.items)
+        if (LIST_ENTRY(it, struct item, node)->owner != p)
+            return false; /* each pair would have to be proven before its stanzas come again */
+    struct suspended *u = xcalloc(1, sizeof *u);
+    u->id = xstrdup(l->session_id);
+    u->pair = p;
+    u->dials = dials;
+    u->counts = (struct leg_counts){l->named, l->counted_from, l->handled, l->out_n};
+    u->h = leg_h(l);
+    u->out_acked = l->out_acked;
+    u->until_ms = now_of(s) + (dials ? RESUME_S * 1000 : AWAITED_MS);
+    queue_init(&u->unacked);
+    struct item *i;
+    while ((i = queue_pop(&l->unacked)) != NULL) {
+        u->until_ms = MIN(u->until_ms, i->deadline_ms);
+        queue_add(&u->unacked, i);
+    }
+    r->suspended = u;
+    return true;
+}
+
+/* The peer has h stanzas of the suspended stream. False: it cannot have. */
+static bool release(struct suspended *u, int64_t h)
+{
+    struct s2s *s = u->pair->remote->s2s;
+    uint32_t more = h >= 0 ? (uint32_t)h - (uint32_t)u->out_acked : 0;
+    struct item *i;
+    if (more > u->counts.out_n - u->out_acked)
+        return false;
+    u->out_acked += more;
+    while ((i = queue_first(&u->unacked)) != NULL && i->mark <= u->out_acked) {
+        queue_pop(&u->unacked);
+        metric_add(S2S_SAFE);
+        item_free(s, i);
+    }
+    return true;
+}
+
+void domain_resumed(struct remote *r, struct leg *l, bool good, int64_t h)
+{
+    struct suspended *u = r->suspended;
+    struct pair *p = u->pair;
+    if (!release(u, h)) {
+        leg_fail(l, STREAM_E_UNDEFINED_CONDITION, "more acknowledged than was sent");
+        return;
+    }
+    log_info("s2s", "stream %s direction=%s domain=%s peer=%s h=%lld again=%zu",
+             good ? "resumed" : "not resumed", u->dials ? "out" : "in", r->domain, conn_peer_name(&l->conn),
+             (long long)h, u->unacked.count);
+    if (u->dials)
+        metric_add(good ? S2S_RESUMED_OUT : S2S_RESUME_FAILED);
+    if (good && u->dials) {
+        u->counts.out_n = u->out_acked;
+        l->session_id = xstrdup(u->id);
+        leg_counts_from(l, &u->counts);
+    } else if (u->dials) {
+        leg_enable(l);
+    }
+    unsuspend(r);
+    if (p->leg == NULL)
+        pair_up(p, l);
+}
+
+bool domain_took_up(struct leg *l, const char *id, int64_t h)
+{
+    struct remote *r = map_get(&l->s2s->remotes, span_of(l->peer));
+    if (r == NULL || r->suspended == NULL || strcmp(r->suspended->id, id) != 0)
+        return false;
+    domain_resumed(r, l, true, h);
+    return true;
+}
+
+void domain_taken_up(struct s2s *s, struct span id, int64_t h)
+{
+    size_t at = 0;
+    struct remote *r;
+    while ((r = map_next(&s->remotes, &at)) != NULL)
+        if (r->suspended != NULL && !r->suspended->dials && span_is(id, r->suspended->id)) {
+            release(r->suspended, h);
+            unsuspend(r); /* the sweep looks for a way */
+            return;
+        }
+}
+
 void domain_leg_lost(struct leg *l)
 {
     struct s2s *s = l->s2s;
     struct item *i;
+    bool wanted = suspend(l);
     while ((i = queue_pop_last(&l->unacked)) != NULL) {
         struct pair *p = i->owner;
         i->again = true;
@@ -190,7 +318,6 @@ void domain_leg_lost(struct leg *l)
     struct remote *r = l->peer != NULL ? map_get(&s->remotes, span_of(l->peer)) : NULL;
     if (r == NULL)
         return;
-    bool wanted = false;
     LIST_EACH (it, &r->pairs) {
         struct pair *p = LIST_ENTRY(it, struct pair, node);
         if (p->leg != l)
@@ -305,12 +432,14 @@ static void sweep_pair(struct pair *p, uint64_t now)
 /* True when it may be forgotten. */
 static bool sweep_remote(struct remote *r, uint64_t now)
 {
+    if (r->suspended != NULL && now >= r->suspended->until_ms)
+        unsuspend(r);
     bool wanted = false, busy = r->out != NULL || !list_empty(&r->verifies);
     LIST_EACH (it, &r->pairs) {
         struct pair *p = LIST_ENTRY(it, struct pair, node);
         sweep_pair(p, now);
         wanted = wanted || pair_wants(p);
-        busy = busy || p->leg != NULL || p->queue.count > 0;
+        busy = busy || p->awaited || p->leg != NULL || p->queue.count > 0;
     }
     if (wanted)
         want(r);
@@ -319,6 +448,8 @@ static bool sweep_remote(struct remote *r, uint64_t now)
 
 static void remote_free(struct remote *r)
 {
+    if (r->suspended != NULL)
+        unsuspend(r);
     LIST_EACH (it, &r->pairs)
         pair_free(LIST_ENTRY(it, struct pair, node));
     fail_verifies(r);

@@ -10,11 +10,25 @@
 struct local;
 struct out;
 
+/* A stream whose connection broke: what the peer had not acknowledged waits until the stream is resumed
+ * (XEP-0198 §5) and the peer says what it has. */
+struct suspended {
+    char *id;
+    struct pair *pair;
+    bool dials;           /* we began it, so we resume it; else the peer does, for a while */
+    struct queue unacked; /* marks are numbers of that stream */
+    struct leg_counts counts;
+    uint32_t h; /* for the peer */
+    uint64_t out_acked;
+    uint64_t until_ms;
+};
+
 struct remote {
     struct s2s *s2s;
     char *domain;
-    struct list pairs;       /* struct pair.node */
-    struct list verifies;    /* struct verify.node */
+    struct list pairs;    /* struct pair.node */
+    struct list verifies; /* struct verify.node */
+    struct suspended *suspended;
     struct out *out;         /* NULL = none, nor being made */
     uint64_t retry_ms;       /* not before */
     unsigned failures;       /* in a row */
@@ -30,6 +44,7 @@ struct pair {
     struct queue queue;
     struct leg *leg; /* proven for this pair, NULL = none */
     bool asked;      /* dialback is under way on remote->out */
+    bool awaited;    /* an incoming stream that goes both ways will soon carry it */
     bool was_up;     /* the remote server has worked: what waits is kept until its deadline */
 };
 
@@ -53,11 +68,23 @@ void domain_verify(struct s2s *s, struct span local, struct span remote, uint64_
 /* The verify of that stream id was answered. */
 void domain_verified(struct remote *r, struct span local, struct span stream_id, bool valid);
 
+/* The peer's answer on a leg that is proven for the pair of r->suspended: good and has h of its stanzas, or
+ * not good (h -1: it does not say what it has). What it has not is sent (again). */
+void domain_resumed(struct remote *r, struct leg *l, bool good, int64_t h);
+
+/* The peer has taken a stream up on a leg and has h of our stanzas: true when it had been this process's. /
+ * The same on a leg of another process. */
+bool domain_took_up(struct leg *l, const char *id, int64_t h);
+void domain_taken_up(struct s2s *s, struct span id, int64_t h);
+
 /* A leg has been proven for a pair / for a pair found by names (an incoming stream that goes both ways) / is
  * no longer usable: its unacknowledged stanzas go back into their queues. */
 void pair_up(struct pair *p, struct leg *l);
 void domain_up(struct s2s *s, struct span local, struct span remote, struct leg *l);
 void domain_leg_lost(struct leg *l);
+
+/* An incoming stream will soon be up for a pair / will not. */
+void domain_await(struct s2s *s, struct span local, struct span remote, bool on);
 
 /* Writes what waits while the leg has room. */
 void domain_leg_ready(struct leg *l);

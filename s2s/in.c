@@ -19,7 +19,8 @@
 #include "s2s/s2s.h"
 
 #define SASL_ATTEMPTS 3
-#define HOLD_POSH     4 /* reason of conn_hold, beside the leg's */
+#define COUNTING_MS   2000 /* for the peer to enable stream management or to resume a stream */
+#define HOLD_POSH     4    /* reason of conn_hold, beside the leg's */
 
 /* A pair that was asked for by dialback. */
 struct proof {
@@ -38,10 +39,13 @@ struct in {
     struct posh_call *posh; /* asking header_from about the peer's certificate */
     bool certified;         /* the certificate is good for header_from */
     bool bidi;
+    struct timer timer; /* then it is used both ways although the peer has not enabled stream management */
 };
 
 static const struct leg_role role;
 static void use_both_ways(struct in *in, struct span from, struct span to);
+static void on_late(struct timer *t, uint64_t now_ms);
+static void await(struct in *in, bool on);
 
 static struct in *in_of(struct leg *l)
 {
@@ -52,6 +56,7 @@ void in_accept(struct s2s *s, int fd, bool tls)
 {
     struct in *in = xcalloc(1, sizeof *in);
     list_init(&in->proofs);
+    in->timer.fire = on_late;
     leg_init(&in->leg, s, &role, &s->server_kind, STREAM_RECEIVING);
     metric_add(S2S_CONN_IN);
     conn_take(&s->hub, &in->leg.conn, &leg_conn_handler, fd);
@@ -120,7 +125,9 @@ static void answer_header(struct in *in)
         write_features(in);
     if (in->external != NULL) { /* the stream after SASL is ready at once */
         leg_step_done(l);
-        use_both_ways(in, span_of(in->external), buf_span(&l->from));
+        /* What goes out before it is counted could be lost unseen. */
+        ring_timer_set(l->s2s->ring, &in->timer, COUNTING_MS);
+        await(in, true);
     } else {
         leg_step(l);
     }
@@ -165,6 +172,14 @@ static void check_certificate(struct in *in)
         conn_hold(&l->conn, HOLD_POSH);
     else
         answer_header(in);
+}
+
+/* The pair of a stream that SASL has proven will soon go both ways / will not. */
+static void await(struct in *in, bool on)
+{
+    struct leg *l = &in->leg;
+    if (in->bidi && l->peer != NULL && l->from.n > 0)
+        domain_await(l->s2s, buf_span(&l->from), span_of(l->peer), on);
 }
 
 static void on_opened(struct leg *l, const struct xml_element *header)
@@ -263,8 +278,24 @@ static void use_both_ways(struct in *in, struct span from, struct span to)
     struct leg *l = &in->leg;
     if (!in->bidi || l->peer == NULL || !span_is(from, l->peer) || to.n == 0)
         return;
-    metric_add(S2S_BIDI);
+    if (!l->both_ways)
+        metric_add(S2S_BIDI);
+    l->both_ways = true;
     domain_up(l->s2s, to, from, l);
+}
+
+static void on_counting(struct leg *l)
+{
+    struct in *in = in_of(l);
+    ring_timer_clear(l->s2s->ring, &in->timer);
+    if (in->external != NULL && !l->over)
+        use_both_ways(in, span_of(in->external), buf_span(&l->from));
+}
+
+static void on_late(struct timer *t, uint64_t now_ms)
+{
+    (void)now_ms;
+    on_counting(&CONTAINER_OF(t, struct in, timer)->leg);
 }
 
 /* The pair is proven: stanzas may come. */
@@ -511,6 +542,11 @@ static bool on_may_enable(const struct leg *l)
     return authenticated(CONTAINER_OF(l, struct in, leg));
 }
 
+static bool on_may_resume(const struct leg *l)
+{
+    return CONTAINER_OF(l, struct in, leg)->external != NULL;
+}
+
 static void on_timeout(struct leg *l)
 {
     leg_fail(l, STREAM_E_CONNECTION_TIMEOUT, "the stream was not proven in time");
@@ -520,6 +556,9 @@ static void on_lost(struct leg *l, const char *why)
 {
     struct in *in = in_of(l);
     (void)why;
+    if (timer_is_set(&in->timer))
+        await(in, false);
+    ring_timer_clear(l->s2s->ring, &in->timer);
     posh_cancel(in->posh);
     in->posh = NULL;
     domain_leg_lost(l);
@@ -556,6 +595,8 @@ static const struct leg_role role = {.name = "in",
                                      .element = on_element,
                                      .may = on_may,
                                      .may_enable = on_may_enable,
+                                     .may_resume = on_may_resume,
+                                     .counting = on_counting,
                                      .timeout = on_timeout,
                                      .ready = on_ready,
                                      .lost = on_lost,

@@ -109,6 +109,12 @@ void ledger_tail(const struct ledger *l, const struct ledger_leg *leg,
     }
 }
 
+void ledger_session_write(const struct ledger_session *e, struct buf *out)
+{
+    buf_addf(out, "%llu %llu %llu %s", (unsigned long long)e->sid, (unsigned long long)e->counted_from,
+             (unsigned long long)e->handled, e->domains);
+}
+
 /* ---- likeness ---- */
 
 /* Where the tag that begins at `at` ends (behind its '>'); '>' may stand in an attribute. */
@@ -127,8 +133,13 @@ static size_t tag_end(struct span raw, size_t at)
     return raw.n;
 }
 
-/* The hash of an opening tag: its words in any order. */
-static uint64_t tag_hash(struct span tag)
+static bool is_lang(struct span word)
+{
+    return word.n > 9 && memcmp(word.p, "xml:lang=", 9) == 0;
+}
+
+/* The hash of an opening tag: its words in any order, with or without the language. */
+static uint64_t tag_hash(struct span tag, bool lang)
 {
     uint64_t sum = 0;
     size_t from = 1;
@@ -140,8 +151,9 @@ static uint64_t tag_hash(struct span tag)
         } else if (c == '\'' || c == '"') {
             quote = c;
         } else if (c == ' ' || c == '/' || c == '>') {
-            if (at > from)
-                sum += hash_stable(span_sub(tag, from, at - from), 1);
+            struct span word = span_sub(tag, from, at - from);
+            if (word.n > 0 && (lang || !is_lang(word)))
+                sum += hash_stable(word, 1);
             from = at + 1;
         }
     }
@@ -180,7 +192,7 @@ uint64_t ledger_likeness(struct span raw, bool *delayed)
             *delayed = true;
         }
         if (skip == 0 && !closing)
-            sum = mix(sum, tag ? tag_hash(part) : hash_stable(part, 2));
+            sum = mix(sum, tag ? tag_hash(part, depth > 1) : hash_stable(part, 2));
         if (!closing && !empty)
             continue;
         if (skip == 0)

@@ -10,6 +10,8 @@
 
 #define LEDGER_LINES 32768u /* a power of two; what is older is forgotten, and would be sent again */
 
+#define LEDGER_SESSIONS 1024u /* streams that may be resumed at a time */
+
 enum ledger_kind {
     LEDGER_NONE,
     LEDGER_OUT,    /* a = identity of a stanza, b = where it ends in our bytes in clear */
@@ -27,9 +29,18 @@ struct ledger_line {
     uint64_t kind;
 };
 
+/* A stream that may be resumed (resume.h). */
+struct ledger_session {
+    uint32_t used; /* set last */
+    char id[36];
+    uint64_t sid, counted_from, handled;
+    char domains[2060]; /* "FROM TO" */
+};
+
 /* All zero is an empty one. */
 struct ledger {
     uint64_t count; /* lines ever written */
+    struct ledger_session sessions[LEDGER_SESSIONS];
     struct ledger_line lines[LEDGER_LINES];
 };
 
@@ -69,9 +80,12 @@ void ledger_handed(const struct ledger *l, const struct idmap *legs, struct buf 
 void ledger_tail(const struct ledger *l, const struct ledger_leg *leg,
                  void (*fn)(void *ctx, const struct ledger_tail *tail), void *ctx);
 
+/* Appends what Redis keeps of a stream that may be resumed: "SID COUNTED HANDLED FROM TO". */
+void ledger_session_write(const struct ledger_session *e, struct buf *out);
+
 /* What a stanza looks like, to know it again when another server sends it again: a hash of its bytes that
- * does not depend on the order of attributes nor on XEP-0203 delays, which servers put in. *delayed: there
- * was one. The same in every process. */
+ * does not depend on the order of attributes, on XEP-0203 delays, which servers put in, nor on the language
+ * of the stanza, which may be the stream's. *delayed: there was a delay. The same in every process. */
 uint64_t ledger_likeness(struct span raw, bool *delayed);
 
 #endif

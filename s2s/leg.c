@@ -92,6 +92,7 @@ static void over(struct leg *l, const char *why)
     if (l->over)
         return;
     l->over = true;
+    resume_over(l);
     witness_over(l);
     ring_timer_clear(l->s2s->ring, &l->timer);
     idmap_del(&l->s2s->sources, l->sid);
@@ -263,15 +264,42 @@ void leg_enable(struct leg *l)
         return;
     l->enabling = true;
     count_out(l);
-    leg_write(l, "<enable xmlns='" NS_SM "'/>");
+    bool resume = l->role->may_resume != NULL && l->role->may_resume(l);
+    leg_write(l, "<enable xmlns='" NS_SM "'%s/>", resume ? " resume='true'" : "");
+}
+
+void leg_resume(struct leg *l, const char *id, uint32_t h)
+{
+    struct buf text = {0};
+    l->resuming = true;
+    buf_addf(&text, "<resume xmlns='" NS_SM "' h='%u'", h);
+    xml_add_attr(&text, "previd", span_of(id));
+    buf_add_lit(&text, "/>");
+    buf_add_span(&l->conn.out, buf_span(&text));
+    conn_dirty(&l->conn);
+    buf_free(&text);
+}
+
+void leg_counts_from(struct leg *l, const struct leg_counts *counts)
+{
+    l->counts_in = l->counts_out = true;
+    l->named = counts->named;
+    l->counted_from = counts->counted_from;
+    l->taken = l->handled = l->acked_n = counts->handled;
+    l->out_n = l->out_acked = l->asked_n = counts->out_n;
+    resume_handled(l);
 }
 
 /* ---- stanzas in ---- */
 
-/* h for the peer: handled stanzas since it enabled stream management. */
+uint32_t leg_h(const struct leg *l)
+{
+    return l->handled > l->counted_from ? (uint32_t)(l->handled - l->counted_from) : 0;
+}
+
 static void write_ack(struct leg *l)
 {
-    leg_write(l, "<a xmlns='" NS_SM "' h='%u'/>", (uint32_t)(l->handled - l->counted_from));
+    leg_write(l, "<a xmlns='" NS_SM "' h='%u'/>", leg_h(l));
     l->acked_n = l->handled;
     ledger_add(ledger_of(l), LEDGER_ACK, l->sid, l->handled, conn_written(&l->conn), 0, 0);
 }
@@ -288,6 +316,7 @@ void leg_source_done(struct s2s *s, uint64_t sid, uint64_t n)
         while (l->early.count > 0 && idmap_del(&l->early, l->handled + 1) != NULL)
             l->handled++;
         ledger_add(ledger_of(l), LEDGER_SAFE, l->sid, l->handled, 0, 0, 0);
+        resume_handled(l);
     }
     if (l->taken - l->handled <= (uint64_t)s->conf->s2s_unacked_max / 2 && (l->conn.holds & HOLD_UNSAFE) != 0)
         conn_unhold(&l->conn, HOLD_UNSAFE);
@@ -382,7 +411,7 @@ struct identity {
 /* The n-th of this leg, unless it came before on a stream that broke. */
 static struct identity identify(struct leg *l, const struct stanza *s, uint64_t n)
 {
-    struct identity i = {l->sid, n, false};
+    struct identity i = {l->named, n, false};
     /* What Prosody sends again comes before it enables stream management anew. */
     if (!l->counts_in && l->s2s->estate.tails.count == 0)
         return i;
@@ -434,6 +463,11 @@ static void on_stanza(struct leg *l, const struct xml_element *e, struct span ra
     }
 }
 
+static bool is_true(struct span value)
+{
+    return span_is(value, "true") || span_is(value, "1");
+}
+
 /* XEP-0198. True when it was one of its elements. */
 static bool on_management(struct leg *l, const struct xml_element *e)
 {
@@ -462,14 +496,31 @@ static bool on_management(struct leg *l, const struct xml_element *e)
             count_in(l);
             count_out(l);
             l->counts_out = true;
-            leg_write(l, "<enabled xmlns='" NS_SM "'/>");
+            if (is_true(xml_element_attr(e, "resume")) && resume_offer(l))
+                leg_write(l, "<enabled xmlns='" NS_SM "' id='%s' resume='true' max='%d'/>", l->session_id,
+                          RESUME_S);
+            else
+                leg_write(l, "<enabled xmlns='" NS_SM "'/>");
+            if (l->role->counting != NULL)
+                l->role->counting(l);
         }
     } else if (span_is(e->name, "resume")) {
-        leg_write(l, "<failed xmlns='" NS_SM "'><item-not-found xmlns='" NS_STANZA_ERRORS "'/></failed>");
+        if (l->counts_in || l->taken > 0 || l->asks > 0 || !l->role->may_enable(l))
+            leg_write(l, "<failed xmlns='" NS_SM "'><unexpected-request xmlns='" NS_STANZA_ERRORS
+                         "'/></failed>");
+        else
+            resume_ask(l, xml_element_attr(e, "previd"), xml_element_attr(e, "h"));
     } else if (span_is(e->name, "enabled") && l->enabling) {
         l->enabling = false;
         l->counts_out = true;
         count_in(l);
+        if (is_true(xml_element_attr(e, "resume")) && xml_element_attr(e, "id").n > 0 &&
+            l->role->may_resume != NULL && l->role->may_resume(l))
+            l->session_id = span_dup(xml_element_attr(e, "id"));
+    } else if ((span_is(e->name, "resumed") || span_is(e->name, "failed")) && l->resuming) {
+        l->resuming = false;
+        bool known = span_to_u64(xml_element_attr(e, "h"), UINT32_MAX, &h);
+        l->role->resumed(l, span_is(e->name, "resumed") && known, known ? (int64_t)h : -1);
     } else if (span_is(e->name, "failed") && l->enabling) {
         /* It does not count: what is written is all that can be known. */
         l->enabling = false;
@@ -563,6 +614,7 @@ static void on_closed(struct conn *c, const char *why)
         log_info("s2s", "TLS handshake failed direction=%s peer=%s domain=%s: %s", l->role->name,
                  conn_peer_name(c), l->peer != NULL ? l->peer : "?", why);
     }
+    l->broken = l->broken || !l->over;
     over(l, why);
 }
 
@@ -588,7 +640,7 @@ void leg_init(struct leg *l, struct s2s *s, const struct leg_role *role, const s
     l->role = role;
     stream_init(&l->stream, kind, side);
     queue_init(&l->unacked);
-    l->sid = random_u64();
+    l->sid = l->named = random_u64();
     l->used_ms = l->rate_ms = now_ms_of(l);
     l->rate_left = (uint64_t)s->conf->s2s_stanzas_per_second;
     l->timer.fire = on_tick;
@@ -612,5 +664,6 @@ void leg_fini(struct leg *l)
     buf_free(&l->lang);
     idmap_free(&l->early);
     free(l->peer);
+    free(l->session_id);
     stat_set(&metric_streams, metric_streams.value - 1);
 }

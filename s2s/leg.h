@@ -1,6 +1,6 @@
 /* A leg: one stream with another server or a component, whoever began it. What all of them share: the
  * connection, the stream, stanzas in (checked, numbered, safe when their receipt comes back) and stanzas out
- * (kept until the other side has them), stream management (XEP-0198, without resumption), time limits, the
+ * (kept until the other side has them), stream management (XEP-0198; resumption: resume.h), time limits, the
  * end. What differs (negotiation, who may speak for whom) is asked of struct leg_role. */
 #ifndef JACKDAW_S2S_LEG_H
 #define JACKDAW_S2S_LEG_H
@@ -30,7 +30,12 @@ struct leg_role {
     /* A stanza that may come, before it is relayed with that identity; NULL = all are. True: it is dealt
      * with. */
     bool (*take)(struct leg *l, const struct stanza *s, struct receipt *receipt, uint64_t sid, uint64_t n);
-    bool (*may_enable)(const struct leg *l);      /* stream management: authenticated */
+    bool (*may_enable)(const struct leg *l); /* stream management: authenticated */
+    bool (*may_resume)(const struct leg *l); /* its stream may be resumed; NULL = no */
+    /* The answer to leg_resume: the peer has h of the stanzas of the stream before; -1: it does not say. */
+    void (*resumed)(struct leg *l, bool good, int64_t h);
+    /* Receiving: stanzas are counted from now on, on a new or a resumed stream. NULL = not wanted. */
+    void (*counting)(struct leg *l);
     void (*timeout)(struct leg *l);               /* the step's time is over */
     void (*ready)(struct leg *l);                 /* the socket takes more */
     void (*lost)(struct leg *l, const char *why); /* once; unacknowledged stanzas are in l->unacked */
@@ -73,6 +78,13 @@ struct leg {
     bool over; /* lost() was called */
 
     bool witnessed;   /* the witness has a copy of the socket */
+    bool both_ways;   /* XEP-0288 */
+    bool broken;      /* the connection ended, the stream did not */
+    bool resuming;    /* <resume/> is out */
+    char *session_id; /* by which the stream may be resumed: ours (receiving) or the peer's, NULL = it may not
+                       */
+    uint32_t slot;    /* of resume.c in the ledger, 0 = none */
+    uint64_t named;   /* the sid that routers know: this one, or that of the stream that was resumed */
     unsigned asks;    /* answers of estate_ask that are awaited */
     uint64_t acked_n; /* in: the number that the last <a/> stood for */
 };
@@ -115,6 +127,22 @@ void leg_own_done(struct leg *l);
 
 /* Asks the peer for stream management. */
 void leg_enable(struct leg *l);
+
+/* h for the peer: stanzas handled since it enabled stream management. */
+uint32_t leg_h(const struct leg *l);
+
+/* How far a stream is counted, in both directions. */
+struct leg_counts {
+    uint64_t named, counted_from, handled; /* as in struct leg */
+    uint64_t out_n;
+};
+
+/* Asks the peer to resume the stream of that id, of which h were handled here, on this one; role->resumed is
+ * called with the answer. */
+void leg_resume(struct leg *l, const char *id, uint32_t h);
+
+/* It goes on where another one stopped. */
+void leg_counts_from(struct leg *l, const struct leg_counts *counts);
 
 /* A remote domain is proven on it: the witness is told, and what that domain may send again is asked for. */
 void leg_proven(struct leg *l, struct span domain);

@@ -23,6 +23,9 @@
     METRIC(ESTATE_KNOWN, "estate_known_total",                                                              \
            "Stanzas of other servers that had come before on a broken stream", NULL)                        \
     METRIC(ESTATE_LOST, "estate_lost_total", "Dead processes of which nothing could be learnt", NULL)       \
+    METRIC(RESUMED_IN, "resumed_total", "Streams resumed", "direction=\"in\"")                              \
+    METRIC(RESUMED_OUT, "resumed_total", "Streams resumed", "direction=\"out\"")                            \
+    METRIC(RESUME_FAILED, "resume_failures_total", "Streams that could not be resumed", NULL)               \
     METRIC(DROPPED, "dropped_total", "Stanzas that could not go and must not be answered", NULL)            \
     METRIC(FRAMES_BAD, "frames_bad_total", "Frames of other processes that could not be read", NULL)        \
     METRIC(CONN_IN, "connections_total", "Connections", "direction=\"in\"")                                 \

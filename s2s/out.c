@@ -155,7 +155,7 @@ struct out *out_start(struct remote *r)
     struct out *o = xcalloc(1, sizeof *o);
     o->remote = r;
     o->leg.s2s = r->s2s;
-    o->first = NULL;
+    o->first = r->suspended != NULL && r->suspended->dials ? r->suspended->pair->local : NULL;
     LIST_EACH (it, &r->pairs) {
         struct pair *p = LIST_ENTRY(it, struct pair, node);
         if (o->first == NULL && pair_wants(p))
@@ -428,7 +428,7 @@ static void work(struct out *o)
         ask_bidi(o);
     LIST_EACH (it, &r->pairs) {
         struct pair *p = LIST_ENTRY(it, struct pair, node);
-        if (!pair_wants(p) || p->asked)
+        if (!pair_wants(p) || p->asked || o->leg.resuming)
             continue;
         if (o->external_done && p->local == o->first) {
             pair_up(p, &o->leg);
@@ -464,6 +464,47 @@ static void external(struct out *o)
     leg_step(&o->leg);
 }
 
+/* A pair (NULL: it is wanted no more) is proven. */
+static void up(struct out *o, struct pair *p)
+{
+    struct leg *l = &o->leg;
+    struct remote *r = o->remote;
+    bool first = !o->proven, resumes = first && o->offers_sm && r->suspended != NULL && r->suspended->dials &&
+                                       r->suspended->pair == p;
+    o->proven = true;
+    if (first && o->bidi)
+        leg_proven(l, span_of(r->domain));
+    l->both_ways = o->bidi;
+    if (resumes) {
+        const struct suspended *u = r->suspended;
+        leg_resume(l, u->id, u->h);
+        leg_step(l);
+        return;
+    }
+    if (first && o->offers_sm)
+        leg_enable(l);
+    if (p != NULL && p->leg == NULL)
+        pair_up(p, l);
+}
+
+static void on_resumed(struct leg *l, bool good, int64_t h)
+{
+    struct out *o = out_of(l);
+    leg_step_done(l);
+    if (o->remote == NULL)
+        return;
+    if (o->remote->suspended != NULL)
+        domain_resumed(o->remote, l, good, h), out_poke(o);
+    else /* it took too long */
+        leg_fail(l, STREAM_E_UNDEFINED_CONDITION, "what was to be resumed has been given up");
+}
+
+static bool on_may_resume(const struct leg *l)
+{
+    (void)l;
+    return true;
+}
+
 static void on_features(struct out *o, struct span raw)
 {
     struct leg *l = &o->leg;
@@ -479,13 +520,7 @@ static void on_features(struct out *o, struct span raw)
         give_up(o, STREAM_E_POLICY_VIOLATION, "this server has no certificate to speak TLS with");
     } else if (o->external_done) {
         struct pair *p = remote_pair(o->remote, span_of(o->first->domain));
-        if (o->offers_sm)
-            leg_enable(l);
-        o->proven = true;
-        if (o->bidi)
-            leg_proven(l, span_of(o->remote->domain));
-        if (p != NULL && p->leg == NULL)
-            pair_up(p, l);
+        up(o, p);
         open_up(o);
     } else if (o->offers_external && !o->external_tried && l->s2s->have_cert && wanted(o->remote)) {
         external(o);
@@ -543,12 +578,7 @@ static bool on_result(struct out *o, const struct xml_element *e)
         log_info("s2s", "stream proven direction=out by=dialback domain=%s local=%s peer=%s tls=%s",
                  o->remote->domain, p->local->domain, conn_peer_name(&o->leg.conn),
                  o->leg.conn.tls != NULL ? "yes" : "no");
-        if (o->offers_sm && !o->proven)
-            leg_enable(&o->leg);
-        if (o->bidi && !o->proven)
-            leg_proven(&o->leg, span_of(o->remote->domain));
-        o->proven = true;
-        pair_up(p, &o->leg);
+        up(o, p);
         leg_step_done(&o->leg);
     } else if (span_is(type, "error")) {
         pair_refused(p, STANZA_E_REMOTE_SERVER_TIMEOUT, "its server could not verify this one");
@@ -639,6 +669,8 @@ static const struct leg_role role = {.name = "out",
                                      .element = on_element,
                                      .may = on_may,
                                      .may_enable = on_may_enable,
+                                     .may_resume = on_may_resume,
+                                     .resumed = on_resumed,
                                      .timeout = on_timeout,
                                      .ready = on_ready,
                                      .lost = on_lost,

@@ -244,6 +244,7 @@ static void *role_start(struct proc *p)
     metrics_init();
     start_streams(s);
     estate_init(s);
+    resume_init(s);
     s->witness = witness_start(s->estate.self, s->conf);
     uplink_init(s);
     conn_hub_init(&s->hub, s->ring, BUFFER_COUNT, BUFFER_BYTES);
@@ -258,6 +259,7 @@ static void role_ready(void *self)
 {
     struct s2s *s = self;
     estate_enter(s);
+    resume_listen(s);
     ring_timer_set(s->ring, &s->refresh, 0);
     if (s->conf->s2s_components.count > 0)
         redis_subscribe(s->redis, CHANNEL_COMPONENTS, components_changed, s);
@@ -342,6 +344,7 @@ static void role_stop(void *self)
     witness_end(s->witness, s->draining && s->hub.count == 0);
     s->witness = NULL;
     estate_free(s);
+    resume_free(s);
     if (s->hub.count > 0)
         return; /* what their operations still use goes with the process */
     domain_free_all(s);

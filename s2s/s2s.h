@@ -10,6 +10,7 @@
 #include "common/proc/proc.h"
 #include "common/stream/stream.h"
 #include "s2s/estate.h"
+#include "s2s/resume.h"
 #include "s2s/uplink.h"
 #include "s2s/witness.h"
 
@@ -43,6 +44,7 @@ struct s2s {
     struct map locals;  /* domain → struct local */
     struct uplink_hub uplink;
     struct estate_hub estate;
+    struct resume_hub resume;
     /* NULL = there is none. */
     struct witness *witness;
     struct idmap sources;   /* sid → struct leg */

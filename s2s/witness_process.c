@@ -21,6 +21,7 @@
 #include "common/redis/keys.h"
 #include "common/redis/redis.h"
 #include "common/ring/ring.h"
+#include "s2s/resume.h"
 #include "s2s/witness.h"
 
 #define REDIS_MS 3000 /* for each word to Redis */
@@ -291,6 +292,22 @@ static void tell_tails(struct watcher *w)
     settle(w);
 }
 
+static void tell_sessions(struct watcher *w)
+{
+    struct buf key = {0}, text = {0};
+    for (unsigned i = 0; i < LEDGER_SESSIONS; i++) {
+        const struct ledger_session *e = &w->ledger->sessions[i];
+        if (e->used == 0)
+            continue;
+        buf_clear(&text);
+        ledger_session_write(e, &text);
+        key_s2s_session(&key, span_of(e->id));
+        SAY(w, buf_span(&key), SPAN("SET"), buf_span(&key), buf_span(&text), SPAN("EX"), SPAN(RESUME_TTL));
+    }
+    buf_free(&key);
+    buf_free(&text);
+}
+
 static void tell_handed(struct watcher *w)
 {
     struct idmap legs = {0};
@@ -315,6 +332,7 @@ static void testify(struct watcher *w)
     bool up = open_redis(w);
     if (up) {
         SAY(w, KEY_S2S, SPAN("HSET"), KEY_S2S, span_of(w->process), SPAN("dying"));
+        tell_sessions(w);
         tell_tails(w);
     }
     prove(w);

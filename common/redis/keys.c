@@ -152,6 +152,14 @@ struct span key_s2s_tail(struct buf *store, struct span domain)
     return buf_span(store);
 }
 
+struct span key_s2s_session(struct buf *store, struct span id)
+{
+    buf_clear(store);
+    buf_add_lit(store, "jd:s2s-session:");
+    buf_add_span(store, id);
+    return buf_span(store);
+}
+
 struct span key_present(struct buf *store, uint16_t slot)
 {
     buf_clear(store);

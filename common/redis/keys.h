@@ -65,6 +65,14 @@ struct span key_s2s_handed(struct buf *store, struct span process);
 /* "jd:{s2s-DOMAIN}:tail" - list: what a remote domain may send again. Written into *store as above. */
 struct span key_s2s_tail(struct buf *store, struct span domain);
 
+/* "jd:s2s-session:ID" - text: an incoming server stream that broke and may be resumed (s2s/resume.c). Written
+ * into *store as above. */
+struct span key_s2s_session(struct buf *store, struct span id);
+
+/* The channel on which an s2s process says which of those a peer wants to resume or has resumed
+ * (s2s/resume.c). */
+#define CHANNEL_S2S_RESUME SPAN("jd:s2s-resume")
+
 /* The channel on which a change of the processes of a component is published (the message is the domain). */
 #define CHANNEL_COMPONENTS SPAN("jd:components")
 

@@ -203,6 +203,10 @@ static void test_likeness(void **state)
         one, likeness("<message id='1' to='d@e' from='a@b/c'><body>hi > you</body><x/></message>", false));
     assert_int_equal(likeness("<message to='a'/>", false),
                      likeness("<message to='a'>" DELAY "</message>", true));
+    assert_int_equal(likeness("<message xml:lang='en' to='a'><b xml:lang='de'/></message>", false),
+                     likeness("<message to='a'><b xml:lang='de'/></message>", false));
+    assert_int_not_equal(likeness("<message to='a'><b xml:lang='de'/></message>", false),
+                         likeness("<message to='a'><b/></message>", false));
     /* One that a user forwards is content. */
     uint64_t forwarded = likeness("<message><forwarded>" DELAY "</forwarded></message>", false);
     assert_int_not_equal(forwarded, likeness("<message><forwarded/></message>", false));
