@@ -312,8 +312,9 @@ static void free_dead(struct bus *b)
         peer_free(LIST_ENTRY(node, struct bus_peer, node));
 }
 
-/* Ends the old object and makes the one that follows; a connection of ours goes over to it. */
-static struct bus_peer *peer_replace(struct bus_peer *old)
+/* Ends the old object and makes the one that follows; a connection of ours goes over to it. An incarnation
+ * that has only forgotten the link is wanted as before. */
+static struct bus_peer *peer_replace(struct bus_peer *old, uint64_t incarnation)
 {
     struct bus *b = old->bus;
     struct bus_peer *p;
@@ -321,6 +322,7 @@ static struct bus_peer *peer_replace(struct bus_peer *old)
     char *name = xstrdup(old->link.peer_name);
     struct buf route = {0};
     bool was_dialed = old->dialed;
+    bool wanted = old->linked && old->link.peer_incarnation == incarnation;
 
     buf_add_span(&route, buf_span(&old->route));
     old->dialed = false; /* keep the connection */
@@ -331,9 +333,19 @@ static struct bus_peer *peer_replace(struct bus_peer *old)
         p->endpoint = endpoint;
         endpoint = NULL;
         p->dial = old->dial;
-        p->dialed = was_dialed;
-        if (was_dialed)
+        if (wanted) {
+            p->linked = true;
+            p->link.peer_incarnation = incarnation;
+            b->strangers--;
+            unvoid(b, incarnation);
+        }
+        if (was_dialed) {
+            p->dialed = true;
+            p->dialed_ms = now_of(b);
             set_route(p, buf_span(&route));
+            link_connected(&p->link, true, now_of(b));
+            mark_dirty(p);
+        }
     } else if (was_dialed && endpoint != NULL) { /* linked anew meanwhile: it dials for itself */
         bus_socket_hang_up(b->socket, endpoint);
     }
@@ -419,7 +431,7 @@ static void hello_came(struct bus *b, struct span route, struct span message, co
         p = peer_new(b, hello->from, 0);
     in = input(p, message);
     if ((in.events & LINK_VOID) != 0) {
-        p = peer_replace(p);
+        p = peer_replace(p, hello->incarnation);
         in = input(p, message);
     }
     if ((in.events & (LINK_VOID | LINK_BAD | LINK_STALE)) == 0)

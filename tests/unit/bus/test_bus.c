@@ -390,6 +390,29 @@ static void test_relinked_same_incarnation(void **state)
     node_stop(&me);
 }
 
+/* The other side forgets the link twice, and for a while wants an incarnation that is over: whoever dials
+ * keeps trying, also with the object that followed the first one. */
+static void test_forgotten_link_stays_wanted(void **state)
+{
+    pid_t pid;
+    (void)state;
+    node_start(&me, "me", 11, path_of("me"), NULL, 0);
+    pid = child("you", 22, path_of("you"), "me", 11, path_of("me"), NULL, true);
+    bus_link(me.bus, "you", 22, path_of("you"), false);
+    UNTIL(me.ups == 1, 2000);
+    bus_unlink(me.bus, "you");
+    bus_link(me.bus, "you", 22, path_of("you"), false);
+    UNTIL(me.ups == 2, 2000);
+    bus_link(me.bus, "you", 21, path_of("you"), false); /* a list of members from before its restart */
+    run_for(60 * HEARTBEAT_MS);
+    bus_link(me.bus, "you", 22, path_of("you"), false);
+    UNTIL(me.ups == 3, 3000);
+    send_number(me.peer, 0, 10);
+    UNTIL(me.expect == 1, 2000);
+    end_child(pid);
+    node_stop(&me);
+}
+
 static void curve(const char *mine, const char *theirs, bool works)
 {
     char endpoint[64] = "", *error = NULL;
@@ -539,6 +562,7 @@ int main(void)
         TEST(test_strangers_may_dial_in_and_go),
         TEST(test_nobody_there_is_not_certain),
         TEST(test_relinked_same_incarnation),
+        TEST(test_forgotten_link_stays_wanted),
         TEST(test_tcp_and_curve),
         TEST(test_refusals_say_what_to_do),
         TEST(test_cost_per_frame),
