@@ -103,11 +103,15 @@ class Cluster:
                 time.sleep(0.05)
 
     def names(self, kinds):
-        """The names of processes that run now and are meant by a list of roles and names."""
+        """The names of processes that run now and are meant by a list of roles and names. A Redis that still reads its file is
+        none: killed again and again while it does, it would never serve, and nothing else would be tested."""
         return [
             n
             for n, p in self.processes.items()
-            if p.popen is not None and n not in self.killed and (n in kinds or n.split("-")[0] in kinds)
+            if p.popen is not None
+            and n not in self.killed
+            and (n in kinds or n.split("-")[0] in kinds)
+            and (p.spec.stats is not None or not p.not_ready())
         ]
 
     def kill(self, name, number=signal.SIGKILL):
