@@ -113,6 +113,7 @@ static void tell_sync(struct conn *c)
     f.from = span_make(s->jid, s->jid_n);
     f.n = s->in_handled;
     f.num = s->out_n;
+    f.session = c->up.asked_as;
     f.token = c->up.tries;
     c->up.syncing = true;
     f.flags = (uint16_t)((s->sm ? WIRE_SM : 0) | (c->flow ? WIRE_HELD : 0));
@@ -142,6 +143,7 @@ static void tell_closed(struct conn *c)
     struct wire_frame f = frame_of(c, WIRE_CLOSED);
     f.from = span_make(c->session.jid, c->session.jid_n);
     f.num = c->up.close_how;
+    f.session = c->up.asked_as;
     hub_send(c->up.peer, &f);
     c->up.close_told = true;
 }
@@ -274,6 +276,7 @@ static void ask(struct conn *c, enum wire_kind kind, struct span text)
 {
     struct uplink *u = &c->up;
     enter(c, random_u64());
+    u->asked_as = c->session.sid;
     u->slot = member_slot(session_bare(&c->session));
     set_asked(c, kind);
     u->asked_once = false;

@@ -24,6 +24,7 @@ struct uplink {
     uint32_t bytes;
     uint16_t slot;
     uint8_t asked;     /* enum wire_kind of the question that is open: OPEN or RESUME */
+    uint64_t asked_as; /* sid of that question, or of the last one */
     bool known;        /* OPENED or RESUMED: the router has the session */
     bool asked_once;   /* the question went out before */
     bool syncing;      /* SYNC is out and SYNCED has not come: deliveries do not count */
@@ -43,7 +44,7 @@ struct uplink_hub {
     struct list peers;  /* all that ever had some */
     struct timer ack_timer;
     struct timer retry_timer;
-    unsigned retry_ms; /* how long it waits now */
+    unsigned retry_ms;       /* how long it waits now */
     uint64_t unknown_second; /* limits CLOSED for unknown sessions … */
     uint64_t attached;       /* attachments so far, of all connections */
     unsigned resuming;       /* RESUMEs that are not answered */

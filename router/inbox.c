@@ -290,7 +290,7 @@ static void on_session(struct core *c, const struct wire_frame *f, struct span f
     if (s == NULL || s->node_incarnation != from.incarnation)
         return;
     if (f->session != 0 && s->asked_as != 0 && f->session != s->asked_as)
-        return; /* the answer to an earlier RESUME met nobody; it has been resumed once more since */
+        return; /* of a connection before, or of an answer that met nobody: it has been resumed since */
     if (f->kind == WIRE_FLOW) {
         session_set_held(s, f->num != 0);
     } else if (f->kind == WIRE_CLOSED) {

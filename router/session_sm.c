@@ -361,6 +361,7 @@ void session_sync(struct user *u, const struct wire_frame *f, const char *node, 
     if (f->token < s->attached)
         return;
     s->attached = f->token;
+    s->asked_as = f->session;
     timer_clear(&u->core->timers, &s->timeout);
     snprintf(s->node, sizeof s->node, "%s", node);
     s->node_incarnation = node_incarnation;

@@ -1,9 +1,13 @@
-/* clang-format off */
 /* The envelope: everything that processes say to each other. A pure codec, bounds-checked, tolerant of newer
  * peers (unknown fields are skipped, unknown kinds reported). One frame = one struct wire_frame; common/bus
- * carries frames in order.
- *
- * A session's life (c2s = connection manager, R = the home router of its bare JID):
+ * carries frames in order. */
+#ifndef JACKDAW_WIRE_WIRE_H
+#define JACKDAW_WIRE_WIRE_H
+
+#include "common/stanza/stanza.h"
+
+/* clang-format off */
+/* A session's life (c2s = connection manager, R = the home router of its bare JID):
  *
  *   c2s → R  OPEN     sid, from = bare JID, name = wanted resource or empty
  *   R → c2s  OPENED   sid, to = full JID                       | REFUSED sid, num = enum stanza_error, text
@@ -20,8 +24,8 @@
  *   R → c2s  ENABLED  sid, name = SM id, num = seconds granted (0 = no resumption). Both directions count for
  *                     XEP-0198 from there: c2s remembers the numbers at that moment (inbound: of the last
  *                     STANZA before ENABLE; outbound: carried in ENABLED.n)
- *   c2s → R  CLOSED   sid, num = enum wire_close; session, when not 0: nobody waits any more for the answer to
- *                     the OPEN or RESUME of that sid
+ *   c2s → R  CLOSED   sid, num = enum wire_close; session, when not 0: the connection that has asked OPEN or
+ *                     RESUME with that sid has ended (the session may have been resumed by another one since)
  *   R → c2s  KILL     sid, num = enum stream_error, text: end the stream with that error; no CLOSED is needed
  *   c2s → R  RESUME   sid = a fresh one, from = bare JID, name = SM id, num = the client's h
  *   R → c2s  RESUMED  sid = the fresh one, session = the old sid that is in force again, to = full JID,
@@ -32,7 +36,7 @@
  *
  * A new epoch moves a slot to another router R2: c2s sends, per session of the slot,
  *   c2s → R2 SYNC     sid, from = full JID, n = highest inbound number known HANDLED, num = highest outbound
- *                     number had, flags WIRE_SM | WIRE_HELD; then again every STANZA that is not HANDLED, in
+ *                     number had, session = the sid of its OPEN or RESUME, flags WIRE_SM | WIRE_HELD; then again every STANZA that is not HANDLED, in
  *                     order
  *   R2 → c2s SYNCED   token of the SYNC: what follows is of this attachment
  *            | KILL   when it knows of no such session and cannot take it over
@@ -46,10 +50,6 @@
  *   R' → R   DONE     pairs (token, enum wire_done)
  * s2s → R sends ROUTE for what comes from other servers, R → s2s for what goes there, with the same DONE. */
 /* clang-format on */
-#ifndef JACKDAW_WIRE_WIRE_H
-#define JACKDAW_WIRE_WIRE_H
-
-#include "common/stanza/stanza.h"
 
 enum wire_kind {
     WIRE_NONE,

@@ -44,7 +44,7 @@ struct manager_conn {
     enum wire_kind asked;
     bool known, asked_once, syncing, close_wanted, close_told, keep;
     uint32_t enable_s;
-    uint64_t tries;
+    uint64_t tries, asked_as;
     uint64_t tried_n, expires_us;
     enum wire_close close_how;
 };
@@ -130,6 +130,7 @@ static void tell_sync(struct manager_conn *c)
     f.from = span_of(c->jid);
     f.n = c->in_handled;
     f.num = c->out_n;
+    f.session = c->asked_as;
     f.token = c->tries;
     f.flags = (uint16_t)((c->sm ? WIRE_SM : 0) | (c->flow ? WIRE_HELD : 0));
     c->syncing = true;
@@ -158,6 +159,7 @@ static void tell_closed(struct manager_conn *c)
     struct wire_frame f = frame_of(c, WIRE_CLOSED);
     f.from = span_of(c->jid);
     f.num = c->close_how;
+    f.session = c->asked_as;
     hub_send(c, c->peer, &f);
     c->close_told = true;
 }
@@ -280,7 +282,7 @@ static struct manager_conn *find(const struct node *n, uint64_t sid)
 
 static void ask(struct manager_conn *c, enum wire_kind kind, const struct line *l)
 {
-    c->sid = random_u64();
+    c->sid = c->asked_as = random_u64();
     c->in_map = true;
     c->slot = member_slot(span_of(c->bare));
     c->asked = kind;
