@@ -378,6 +378,22 @@ void pair_refused(struct pair *p, enum stanza_error error, const char *reason)
     bounce_all(p, error, reason);
 }
 
+struct remote *domain_in_enter(struct s2s *s, struct span domain)
+{
+    struct remote *r = remote_get(s, domain);
+    if (r->in_streams >= (unsigned)s->conf->s2s_streams_per_domain && s->conf->limits_enabled)
+        return NULL;
+    if (r->in_streams++ == 0 && r->quota.ms == 0)
+        r->quota = (struct quota){.ms = now_of(s), .left = (uint64_t)s->conf->s2s_stanzas_per_second};
+    return r;
+}
+
+void domain_in_leave(struct remote *r)
+{
+    r->in_streams--;
+    r->used_ms = now_of(r->s2s);
+}
+
 /* ---- verifying keys ---- */
 
 void domain_verify(struct s2s *s, struct span local, struct span remote, uint64_t sid, struct span stream_id,
@@ -434,7 +450,7 @@ static bool sweep_remote(struct remote *r, uint64_t now)
 {
     if (r->suspended != NULL && now >= r->suspended->until_ms)
         unsuspend(r);
-    bool wanted = false, busy = r->out != NULL || !list_empty(&r->verifies);
+    bool wanted = false, busy = r->out != NULL || !list_empty(&r->verifies) || r->in_streams > 0;
     LIST_EACH (it, &r->pairs) {
         struct pair *p = LIST_ENTRY(it, struct pair, node);
         sweep_pair(p, now);

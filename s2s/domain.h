@@ -35,6 +35,8 @@ struct remote {
     enum stanza_error error; /* the last one's */
     char *reason;
     uint64_t used_ms;
+    unsigned in_streams; /* proven ones that it has opened */
+    struct quota quota;  /* of the stanzas that come over them */
 };
 
 struct pair {
@@ -95,6 +97,11 @@ void domain_out_lost(struct remote *r, bool failed, enum stanza_error error, con
 
 /* The remote server refuses this pair. */
 void pair_refused(struct pair *p, enum stanza_error error, const char *reason);
+
+/* An incoming stream was proven to be that domain's: it shares the domain's quota until domain_in_leave.
+ * NULL: the domain has too many streams (s2s.streams_per_domain). */
+struct remote *domain_in_enter(struct s2s *s, struct span domain);
+void domain_in_leave(struct remote *r);
 
 /* The pair of a local domain, or NULL. */
 struct pair *remote_pair(struct remote *r, struct span local);

@@ -36,6 +36,7 @@ struct in {
     char *header_from;                /* prepared, NULL = the header had none */
     char *external;                   /* the domain that SASL has proven */
     unsigned sasl_failures;
+    struct remote *domain;  /* whose stream it is; NULL = not proven yet */
     struct posh_call *posh; /* asking header_from about the peer's certificate */
     bool certified;         /* the certificate is good for header_from */
     bool bidi;
@@ -307,6 +308,15 @@ static void prove(struct in *in, struct span from, struct span to, const char *b
              SPAN_FMT(from), SPAN_FMT(to), conn_peer_name(&l->conn), l->conn.tls != NULL ? "yes" : "no");
     if (in->open_count == 0)
         leg_step_done(l);
+    if (in->domain == NULL) { /* the first domain answers for the stream */
+        in->domain = domain_in_enter(l->s2s, from);
+        if (in->domain == NULL) {
+            metric_add(S2S_REFUSED_STREAMS);
+            leg_fail(l, STREAM_E_POLICY_VIOLATION, "your domain has too many streams");
+            return;
+        }
+        l->quota = &in->domain->quota;
+    }
     leg_proven(l, from);
     if (in->external == NULL)
         use_both_ways(in, from, to);
@@ -561,6 +571,10 @@ static void on_lost(struct leg *l, const char *why)
     ring_timer_clear(l->s2s->ring, &in->timer);
     posh_cancel(in->posh);
     in->posh = NULL;
+    if (in->domain != NULL)
+        domain_in_leave(in->domain);
+    in->domain = NULL;
+    l->quota = &l->own_quota;
     domain_leg_lost(l);
 }
 

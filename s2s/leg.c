@@ -327,19 +327,19 @@ void leg_own_done(struct leg *l)
     leg_source_done(l->s2s, l->sid, ++l->taken);
 }
 
-/* Token bucket of one second's worth. */
 static void charge(struct leg *l)
 {
     uint64_t rate = (uint64_t)l->s2s->conf->s2s_stanzas_per_second, now = now_ms_of(l);
     if (!l->s2s->conf->limits_enabled || is_component(l))
         return;
-    uint64_t refill = (now - l->rate_ms) * rate / 1000;
+    struct quota *q = l->quota;
+    uint64_t refill = (now - q->ms) * rate / 1000;
     if (refill > 0) {
-        l->rate_left = MIN(rate, l->rate_left + refill);
-        l->rate_ms = now;
+        q->left = MIN(rate, q->left + refill);
+        q->ms = now;
     }
-    if (l->rate_left > 0) {
-        l->rate_left--;
+    if (q->left > 0) {
+        q->left--;
     } else {
         metric_add(S2S_HOLDS);
         conn_hold(&l->conn, HOLD_RATE); /* until the next tick */
@@ -641,8 +641,9 @@ void leg_init(struct leg *l, struct s2s *s, const struct leg_role *role, const s
     stream_init(&l->stream, kind, side);
     queue_init(&l->unacked);
     l->sid = l->named = random_u64();
-    l->used_ms = l->rate_ms = now_ms_of(l);
-    l->rate_left = (uint64_t)s->conf->s2s_stanzas_per_second;
+    l->used_ms = l->own_quota.ms = now_ms_of(l);
+    l->own_quota.left = (uint64_t)s->conf->s2s_stanzas_per_second;
+    l->quota = &l->own_quota;
     l->timer.fire = on_tick;
     ring_timer_set(s->ring, &l->timer, TICK_MS);
     idmap_put(&s->sources, l->sid, l);

@@ -14,6 +14,12 @@
 struct s2s;
 struct leg;
 
+/* A token bucket of one second's worth. */
+struct quota {
+    uint64_t ms; /* time of the last refill */
+    uint64_t left;
+};
+
 /* What a stanza from this peer may be. */
 enum leg_verdict { LEG_GOOD, LEG_INVALID_FROM, LEG_HOST_UNKNOWN, LEG_NOT_AUTHORIZED };
 
@@ -73,9 +79,9 @@ struct leg {
     uint64_t used_ms;        /* a stanza went either way */
     uint64_t step_ms;        /* deadline of the step, 0 = none */
     uint64_t certificate_ms; /* what it relies on runs out then (ms since 1970), 0 = it relies on none */
-    uint64_t rate_ms;        /* token bucket: time of the last refill */
-    uint64_t rate_left;
-    bool over; /* lost() was called */
+    struct quota own_quota;
+    struct quota *quota; /* own_quota, or that of the domain whose stream it is */
+    bool over;           /* lost() was called */
 
     bool witnessed;   /* the witness has a copy of the socket */
     bool both_ways;   /* XEP-0288 */

@@ -71,6 +71,7 @@
     METRIC(REFUSED_DOMAINS, "refused_total", "Refused, by reason", "reason=\"too-many-domains\"")           \
     METRIC(REFUSED_SECRET, "refused_total", "Refused, by reason", "reason=\"component-secret\"")            \
     METRIC(REFUSED_PRIVILEGE, "refused_total", "Refused, by reason", "reason=\"privilege\"")                \
+    METRIC(REFUSED_STREAMS, "refused_total", "Refused, by reason", "reason=\"too-many-streams\"")           \
     METRIC(REFUSED_TARGETS, "refused_total", "Refused, by reason", "reason=\"too-many-targets\"")           \
     METRIC(REFUSED_SASL, "refused_total", "Refused, by reason", "reason=\"sasl\"")                          \
     METRIC(REFUSED_STANZA, "refused_total", "Refused, by reason", "reason=\"malformed-stanza\"")            \

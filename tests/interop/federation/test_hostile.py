@@ -28,7 +28,7 @@ class FakeServer:
 
     def __init__(self, behave, address=("127.0.0.1", 0)):
         self.behave = behave
-        self.sock = socket.socket()
+        self.sock = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.sock.bind(address)
         self.sock.listen(16)
@@ -78,7 +78,7 @@ class Hostile(Case):
         lab = cls.lab
         lab.dns_port = free_port()
         cls.jackdaw = Jackdaw(lab, "jackdaw.lab", s2s__connect_timeout_s=2, s2s__queue_timeout_s=4, s2s__ack_timeout_s=3,
-                              s2s__connections_per_address=20, s2s__block="blocked.lab", **cls.settings)
+                              s2s__connections_per_address=20, s2s__streams_per_domain=8, s2s__stanzas_per_second=500, s2s__block="blocked.lab", **cls.settings)
         lab.serve("jackdaw.lab", cls.jackdaw.port)
         cls.auth = FakeServer(cls.authoritative)
         for name in ("good.lab", "evil.lab", "other.lab"):
@@ -378,6 +378,39 @@ class Hostile(Case):
             s.close()
         until(lambda: self.tls() is not None, "no stream after the flood")
 
+    def test_too_many_streams_of_a_domain(self):
+        streams = [self.external() for _ in range(8)]
+        def act():
+            p = self.tls(certificate="good.lab")
+            # SASL has ended the stream's first life, so that it is read as bytes.
+            p.sock.sendall(f"<auth xmlns='{SASL}' mechanism='EXTERNAL'>=</auth>".encode())
+            data = b""
+            while chunk := p.sock.recv(4096):
+                data += chunk
+            self.assertRegex(data.decode(), r"<success.*<stream:stream .*<stream:error><policy-violation ")
+        self.counted("too-many-streams", act)
+        j = self.jackdaw.client("juliet")
+        self.addCleanup(j.close)
+        streams[3].send("<message from='romeo@good.lab/x' to='juliet@jackdaw.lab' type='chat'><body>one of eight</body></message>")
+        j.got("one of eight")
+        for p in streams:
+            p.close()
+        until(lambda: self.jackdaw.stats("jackdaw_s2s_streams") < 8, "they stay")
+        self.external()
+
+    def test_rate_of_a_domain(self):
+        """Streams share it: 1,500 stanzas over two of them take two seconds with 500 a second (and 500 at once)."""
+        j = self.jackdaw.client("juliet")
+        self.addCleanup(j.close)
+        streams = [self.external() for _ in range(2)]
+        time.sleep(1.1)
+        began = time.monotonic()
+        for k, p in enumerate(streams):
+            p.send("".join(f"<message from='romeo@good.lab/x' to='{j.full}' type='headline' id='{k}-{i}'><body>x</body></message>" for i in range(750)))
+        for k in range(2):
+            j.expect(lambda e: e.get("id") == f"{k}-749")
+        self.assertGreater(time.monotonic() - began, 1.5)
+
     def test_thousands_of_streams_from_many_addresses(self):
         """They cost their time and no more: each is closed when it has not proven itself, and a good one works meanwhile."""
         errors = 'jackdaw_s2s_stream_errors_total{direction="sent",condition="connection-timeout"}'
@@ -500,6 +533,20 @@ class Hostile(Case):
         self.addCleanup(j.close)
         j.message("x@best.lab", "hi", "best")
         until(lambda: self.auth.count > before, "the best target was not tried")
+
+    def test_server_that_has_ipv6_only(self):
+        heard = []
+        try:
+            server = FakeServer(lambda p: heard.append(p.wait_header().get("to")), ("::1", 0))
+        except OSError:
+            self.skipTest("no IPv6 here")
+        self.addCleanup(server.close)
+        self.lab.zone += [f"_xmpp-server._tcp.six.lab. SRV 0 0 {server.port} t.six.lab.", "t.six.lab. AAAA ::1"]
+        self.lab.start_dns()
+        j = self.jackdaw.client("juliet")
+        self.addCleanup(j.close)
+        j.message("x@six.lab", "hi", "six")
+        until(lambda: heard == ["six.lab"], lambda: heard)
 
     def test_domain_without_srv_records(self):
         """Its address and the default port are tried (RFC 6120, 3.2.2)."""
