@@ -1,15 +1,11 @@
 /* What TLS costs: a full handshake (both sides), and a record of 200 bytes written by one side and read by
- * the other, for one session over and over (hot) and for many in turn (cold). Prints nanoseconds of CPU time,
- * the median of several rounds. */
-#include <stdio.h>
-#include <stdlib.h>
-#include <time.h>
-
+ * the other, for one session over and over (hot) and for many in turn (cold). */
 #include "common/tls/tls.h"
+#include "bench/micro/measure.h"
 
-#define SESSIONS 1024
-#define ROUNDS   9
-#define RECORDS  8192
+#define SESSIONS   1024
+#define HANDSHAKES 100
+#define RECORDS    8192
 
 struct pair {
     struct tls *client, *server;
@@ -18,14 +14,6 @@ struct pair {
 static struct tls_ctx *ctx;
 static struct pair pairs[SESSIONS];
 static struct buf plain, to_server, to_client;
-
-static double cpu_ns(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-    return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
-}
 
 static void connect_pair(struct pair *p)
 {
@@ -58,25 +46,31 @@ static void talk(unsigned sessions)
     }
 }
 
-static int by_value(const void *a, const void *b)
+static void run_handshakes(void)
 {
-    double x = *(const double *)a, y = *(const double *)b;
-
-    return (x > y) - (x < y);
+    for (unsigned i = 0; i < HANDSHAKES; i++) {
+        tls_free(pairs[i].client);
+        tls_free(pairs[i].server);
+        connect_pair(&pairs[i]);
+    }
 }
 
-static void report(const char *what, double *ns)
+static void run_hot(void)
 {
-    qsort(ns, ROUNDS, sizeof(ns[0]), by_value);
-    printf("%-44s %9.0f ns  (best %.0f)\n", what, ns[ROUNDS / 2], ns[0]);
+    talk(1);
 }
 
-int main(void)
+static void run_cold(void)
 {
-    double ns[ROUNDS];
+    talk(SESSIONS);
+}
+
+int main(int argc, char **argv)
+{
     char *error = NULL;
     struct tls_config config = {0};
 
+    measure_only = argc > 1 ? argv[1] : NULL;
     if (system("openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj "
                "/CN=localhost "
                "-keyout bench-tls.key -out bench-tls.crt 2>/dev/null") != 0)
@@ -86,36 +80,18 @@ int main(void)
         fprintf(stderr, "%s\n", error);
         return 1;
     }
-    for (unsigned round = 0; round < ROUNDS; round++) {
-        double start = cpu_ns();
-        for (unsigned i = 0; i < 100; i++) {
-            tls_free(pairs[i].client);
-            tls_free(pairs[i].server);
+    remove("bench-tls.key");
+    remove("bench-tls.crt");
+    measure("tls, handshake, both sides", HANDSHAKES, 1, run_handshakes);
+    for (unsigned i = 0; i < SESSIONS; i++)
+        if (pairs[i].client == NULL)
             connect_pair(&pairs[i]);
-        }
-        ns[round] = (cpu_ns() - start) / 100;
-    }
-    report("handshake, both sides", ns);
-    for (unsigned i = 100; i < SESSIONS; i++)
-        connect_pair(&pairs[i]);
-    for (unsigned round = 0; round < ROUNDS; round++) {
-        double start = cpu_ns();
-        talk(1);
-        ns[round] = (cpu_ns() - start) / RECORDS;
-    }
-    report("200 bytes written and read, one session", ns);
-    for (unsigned round = 0; round < ROUNDS; round++) {
-        double start = cpu_ns();
-        talk(SESSIONS);
-        ns[round] = (cpu_ns() - start) / RECORDS;
-    }
-    report("200 bytes written and read, 1024 in turn", ns);
+    measure("tls, 200 bytes written and read", RECORDS, 1, run_hot);
+    measure("tls, the same, 1024 sessions in turn", RECORDS, 1, run_cold);
     for (unsigned i = 0; i < SESSIONS; i++) {
         tls_free(pairs[i].client);
         tls_free(pairs[i].server);
     }
     tls_ctx_free(ctx);
-    remove("bench-tls.key");
-    remove("bench-tls.crt");
     return 0;
 }
