@@ -318,6 +318,8 @@ void domain_leg_lost(struct leg *l)
     struct remote *r = l->peer != NULL ? map_get(&s->remotes, span_of(l->peer)) : NULL;
     if (r == NULL)
         return;
+    if (l->resuming && !l->broken && r->suspended != NULL) /* they do not understand each other */
+        unsuspend(r);
     LIST_EACH (it, &r->pairs) {
         struct pair *p = LIST_ENTRY(it, struct pair, node);
         if (p->leg != l)

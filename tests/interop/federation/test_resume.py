@@ -1,17 +1,20 @@
 #!/usr/bin/python3
 """Server streams resumed (XEP-0198) between two clusters: their connections are cut again and again, s2s processes of either
 are killed, another server claims a stream, and every message arrives once."""
+import base64
 import collections
 import os
 import select
 import signal
 import socket
+import ssl
 import struct
 import threading
 import time
 import unittest
 
-from lab import CLIENT, SERVER, SM, Case, Jackdaw, free_port, until
+from lab import CLIENT, SASL, SERVER, SM, STREAM, TLS, Case, Jackdaw, Peer, free_port, until
+from test_hostile import FakeServer, header
 from test_kill import Flow
 
 
@@ -149,6 +152,181 @@ class Resume(Case):
                 os.kill(pid, signal.SIGKILL)
                 until(lambda: j.pids().get(f"s2s-{n}") not in (None, pid), f"s2s-{n} is not started again")
         self.flow("killed", 14, kill)
+
+
+class ByHand(Case):
+    """Every step of it, by a peer that is no Jackdaw."""
+
+    @classmethod
+    def prepare(cls):
+        lab = cls.lab
+        lab.dns_port = free_port()
+        cls.jackdaw = Jackdaw(lab, "jackdaw.lab", s2s=2, routers=1)
+        cls.behave = None
+        cls.server = FakeServer(lambda p: cls.behave(p))
+        lab.serve("jackdaw.lab", cls.jackdaw.port)
+        for domain in ("third.lab", "fourth.lab"):
+            lab.serve(domain, cls.server.port)
+            lab.certificate(domain, [domain])
+        lab.start_dns()
+        cls.jackdaw.add("juliet")
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.server.close()
+        super().tearDownClass()
+
+    def proven(self, domain="third.lab"):
+        """A stream of that domain that SASL has proven."""
+        p = Peer(socket.create_connection(("127.0.0.1", self.jackdaw.port)))
+        self.addCleanup(p.close)
+        p.send(header(domain, "jackdaw.lab"))
+        p.expect(f"{{{STREAM}}}features")
+        p.send(f"<starttls xmlns='{TLS}'/>")
+        p.expect(f"{{{TLS}}}proceed")
+        context = ssl.create_default_context(cafile=self.lab.ca)
+        context.load_cert_chain(self.lab.dir / f"{domain}.crt", self.lab.dir / f"{domain}.key")
+        p.sock = context.wrap_socket(p.sock, server_hostname="jackdaw.lab")
+        p.restart()
+        p.send(header(domain, "jackdaw.lab"))
+        p.expect(f"{{{STREAM}}}features")
+        p.send(f"<auth xmlns='{SASL}' mechanism='EXTERNAL'>{base64.b64encode(domain.encode()).decode()}</auth>")
+        p.expect(f"{{{SASL}}}success")
+        p.restart()
+        p.send(header(domain, "jackdaw.lab"))
+        self.assertIsNotNone(p.expect(f"{{{STREAM}}}features").find(f"{{{SM}}}sm"))
+        return p
+
+    def enabled(self):
+        p = self.proven()
+        p.send(f"<enable xmlns='{SM}' resume='true'/>")
+        e = p.expect(f"{{{SM}}}enabled")
+        self.assertEqual(e.get("resume"), "true")
+        self.assertGreater(int(e.get("max")), 0)
+        return p, e.get("id")
+
+    def say(self, p, *bodies):
+        for b in bodies:
+            p.send(f"<message from='romeo@third.lab/x' to='{self.juliet.full}' type='chat'><body>{b}</body></message>")
+
+    def h(self, p, wanted):
+        def have():
+            p.send(f"<r xmlns='{SM}'/>")
+            return int(p.expect(f"{{{SM}}}a").get("h")) == wanted
+        until(have, f"h never is {wanted}")
+
+    def resume(self, p, id, h=0):
+        p.send(f"<resume xmlns='{SM}' previd='{id}' h='{h}'/>")
+        return p.expect(lambda e: e.tag in (f"{{{SM}}}resumed", f"{{{SM}}}failed"))
+
+    def refused(self, p, id, condition="item-not-found"):
+        e = self.resume(p, id)
+        self.assertEqual((e.tag, e[0].tag.partition("}")[2]), (f"{{{SM}}}failed", condition))
+
+    def setUp(self):
+        self.juliet = self.jackdaw.client("juliet")
+        self.addCleanup(self.juliet.close)
+
+    def heard(self, *bodies):
+        self.juliet.got(bodies[-1])
+        self.juliet.quiet(0.5)
+        heard = [e.findtext(f"{{{CLIENT}}}body") for e in self.juliet.elements if e.tag.endswith("message")]
+        self.assertEqual(heard, list(bodies[:-1]))
+
+    def test_1_taken_up(self):
+        """Cut, killed, or not even known to be broken; on whichever process."""
+        p, id = self.enabled()
+        self.say(p, "a1", "a2", "a3")
+        self.h(p, 3)
+        said = 3
+        for how in ("cut", "killed", "open", "cut"):
+            self.say(p, f"{how} {said}")
+            if how == "cut":
+                p.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                p.close()
+            elif how == "killed":
+                for pid in self.jackdaw.pids().values():
+                    os.kill(pid, signal.SIGKILL)
+                until(lambda: len(self.jackdaw.pids()) == 2 and self.jackdaw.pids().values() != pid, "s2s is not started again")
+                time.sleep(1)
+            old, p = p, self.proven()
+            e = self.resume(p, id)
+            self.assertEqual((e.tag, e.get("previd")), (f"{{{SM}}}resumed", id))
+            self.assertIn(int(e.get("h")), (said, said + 1))
+            if int(e.get("h")) == said:
+                self.say(p, f"{how} {said}")
+            said += 1
+            self.h(p, said)
+            if how == "open":
+                old.stream_error("conflict")
+        self.heard("a1", "a2", "a3", "cut 3", "killed 4", "open 5", "cut 6")
+
+    def test_2_not_taken_up(self):
+        p, id = self.enabled()
+        self.say(p, "b1")
+        self.h(p, 1)
+        self.refused(self.proven("fourth.lab"), id)
+        stranger = self.proven()
+        self.refused(stranger, "0" * 32)
+        self.refused(stranger, "../x")
+        stranger.send(f"<enable xmlns='{SM}'/>")  # and goes on without
+        stranger.expect(f"{{{SM}}}enabled")
+        self.refused(stranger, id, "unexpected-request")
+        again = self.proven()
+        self.assertEqual(self.resume(again, id).get("h"), "1")
+        again.send("</stream:stream>")
+        until(lambda: again.quiet(0.1) or again.closed, "no end")
+        self.refused(self.proven(), id)
+        self.heard("b1")
+
+    def test_3_asked_of_others(self):
+        """A server that resumes: what it says that it has does not come again, the rest does; one that has forgotten gets all."""
+        got, requests, forgetful, base = [], [], [], [0]
+
+        def behave(p):
+            p.wait_header()
+            p.send(header("third.lab", "jackdaw.lab", "x") + f"<stream:features><starttls xmlns='{TLS}'><required/></starttls></stream:features>")
+            p.expect(f"{{{TLS}}}starttls")
+            p.send(f"<proceed xmlns='{TLS}'/>")
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(self.lab.dir / "third.lab.crt", self.lab.dir / "third.lab.key")
+            p.sock = context.wrap_socket(p.sock, server_side=True)
+            p.restart()
+            p.wait_header()
+            p.send(header("third.lab", "jackdaw.lab", "y")
+                   + f"<stream:features><mechanisms xmlns='{SASL}'><mechanism>EXTERNAL</mechanism></mechanisms></stream:features>")
+            p.expect(f"{{{SASL}}}auth")
+            p.send(f"<success xmlns='{SASL}'/>")
+            p.restart()
+            p.wait_header()
+            p.send(header("third.lab", "jackdaw.lab", "z") + f"<stream:features><sm xmlns='{SM}'/></stream:features>")
+            while True:
+                e = p.expect(lambda e: True, limit_s=60)
+                if e.tag == f"{{{SM}}}resume":
+                    requests.append((e.get("previd"), e.get("h")))
+                    p.send(f"<failed xmlns='{SM}'/>" if forgetful else f"<resumed xmlns='{SM}' previd='one&amp;only' h='{len(got) - base[0]}'/>")
+                elif e.tag == f"{{{SM}}}enable":
+                    base[0] = len(got)
+                    p.send(f"<enabled xmlns='{SM}' id='one&amp;only' resume='{e.get('resume')}'/>")
+                elif e.tag.endswith("message"):
+                    got.append(e.findtext(f"{{{SERVER}}}body"))
+                    if got[-1] in ("c2", "c5") and got.count(got[-1]) == 1:  # it has it, and never says so
+                        return
+                elif e.tag == f"{{{SM}}}r" and got[-1:] not in (["c1"], ["c4"]):
+                    p.send(f"<a xmlns='{SM}' h='{len(got) - base[0]}'/>")
+
+        type(self).behave = staticmethod(behave)
+        for b in ("c1", "c2", "c3"):
+            self.juliet.message("romeo@third.lab/x", b)
+        until(lambda: "c3" in got, lambda: f"{got} {requests}")
+        self.assertEqual(got, ["c1", "c2", "c3"])
+        self.assertEqual(requests, [("one&only", "0")])
+        forgetful.append(True)
+        for b in ("c4", "c5", "c6"):
+            self.juliet.message("romeo@third.lab/x", b)
+        until(lambda: "c6" in got, lambda: f"{got} {requests}")
+        self.assertEqual(got, ["c1", "c2", "c3", "c4", "c5", "c4", "c5", "c6"])
+        self.assertEqual(requests, [("one&only", "0")] * 2)
 
 
 if __name__ == "__main__":
