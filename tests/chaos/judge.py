@@ -121,6 +121,8 @@ def count_kills(run, results, counts):
             ]
     if after_c2s:
         counts["resume_time_after_c2s_kill"] = times_ms(after_c2s)
+        if statistics.median(after_c2s) > 100000 and not run.args.away:
+            run.violations.append("the server took more than 100 ms (median) to resume sessions whose connection manager was killed")
 
 
 def judge(run, results):

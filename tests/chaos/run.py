@@ -37,10 +37,10 @@ DOMAIN = "localhost"
 def arguments():
     long = bool(os.environ.get("JACKDAW_TESTS_LONG"))
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
-    p.add_argument("--seconds", type=float, default=300 if long else 20, help="of load with kills")
+    p.add_argument("--seconds", type=float, default=300 if long else 20, help="of load with kills, or with restarts (at least one round)")
     p.add_argument("--clients", type=int, default=300 if long else 100)
     p.add_argument("--plain", type=float, default=0.05, help="share of the clients without stream management (presence only)")
-    p.add_argument("--rate", type=float, default=2000 if long else 600, help="messages a second")
+    p.add_argument("--rate", type=float, default=3300 if long else 500, help="messages a second")
     p.add_argument("--away", type=float, default=0.1, help="share of the clients that is away at any time")
     p.add_argument("--kill", default="c2s,router,s2s,redis", help="roles, or names of processes, to kill; '' = none")
     p.add_argument("--every", type=float, default=1.0, help="seconds between kills")
@@ -303,8 +303,9 @@ class Run:
         self.tell(f"kill {name}")
 
     def roll(self):
-        """SIGTERM to one process after the other, twice round."""
-        for _ in range(2):
+        """SIGTERM to one process after the other, round after round."""
+        end = time.monotonic() + self.args.seconds
+        while not self.kills or time.monotonic() < end:
             for name in sorted(n for n in self.cluster.processes if not n.startswith("redis")):
                 self.kills.append((time.monotonic_ns() // 1000, name, set()))
                 self.cluster.kill(name, signal.SIGTERM)
@@ -336,7 +337,7 @@ class Run:
             return
         self.note(f"{args.clients} clients are there and see each other")
         crowd.ask("rate", args.rate / args.workers)
-        if not args.join and not args.rolling:
+        if not args.join:
             crowd.ask("chaos", args.away)
         loaded = time.monotonic()
         before = self.last["sent"]
