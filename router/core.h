@@ -140,6 +140,14 @@ void core_flush_pairs(struct core *c, struct map *lists, enum wire_kind kind);
 /* The router that owns a slot now and acts on it; NULL = nobody (this one while it has no lease). */
 const char *core_owner(const struct core *c, uint16_t slot);
 
+/* Copies the name of a node (cut off at 63 bytes). For every stanza, so it is no snprintf. */
+static inline void core_copy_node(char to[64], const char *node)
+{
+    size_t n = strnlen(node, 63);
+    memcpy(to, node, n);
+    to[n] = '\0';
+}
+
 /* True when domain is one that this cluster serves. */
 bool core_is_local_domain(const struct core *c, struct span domain);
 

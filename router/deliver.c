@@ -240,14 +240,16 @@ static bool takes_now(const struct session *s)
 
 static void write_entry(struct task *t, struct entry *e, const struct buf *marks)
 {
-    char origin[48] = "";
-    int n = 0;
-    if (t->origin.sid != 0)
-        n = snprintf(origin, sizeof origin, "%llu:%llu", (unsigned long long)t->origin.sid,
-                     (unsigned long long)t->origin.n);
+    char space[48];
+    struct buf origin = {space, 0, sizeof space}; /* two numbers: never grows */
+    if (t->origin.sid != 0) {
+        buf_add_u64(&origin, t->origin.sid);
+        buf_add_char(&origin, ':');
+        buf_add_u64(&origin, t->origin.n);
+    }
     struct store_entry record = {.id = e->id,
                                  .raw = t->stanza.raw,
-                                 .origin = span_make(origin, (size_t)n),
+                                 .origin = buf_span(&origin),
                                  .marks = buf_span(marks),
                                  .at_ms = t->origin.at_ms != 0 ? t->origin.at_ms : e->id.ms};
     store_append(user_batch(t->user), &record);
@@ -264,6 +266,18 @@ static struct rcbuf *keep_stanza(const struct task *t)
     r->refs = 1;
     r->n = wire_encode(&f, r->data);
     return r;
+}
+
+/* "SID=OUTNR", behind a blank when there are some already. */
+static void add_mark(struct buf *marks, uint64_t sid, uint64_t n)
+{
+    if (marks->n > 0)
+        buf_add_char(marks, ' ');
+    else
+        buf_reserve(marks, 48);
+    buf_add_u64(marks, sid);
+    buf_add_char(marks, '=');
+    buf_add_u64(marks, n);
 }
 
 /* Puts the message into the mailbox for these sessions (none = offline). The task's DONE goes with it. */
@@ -283,7 +297,7 @@ static void enter_mailbox(struct task *t, const struct targets *targets)
     d->sid = t->origin.sid;
     d->n = t->origin.n;
     d->token = t->token;
-    snprintf(d->node, sizeof d->node, "%s", t->node);
+    core_copy_node(d->node, t->node);
     user_hold(u);
     for (unsigned i = 0; i < targets->count; i++) {
         struct session *s = targets->sessions[i];
@@ -294,8 +308,7 @@ static void enter_mailbox(struct task *t, const struct targets *targets)
         } else {
             mailbox_want(e, s->sid);
         }
-        buf_addf(&marks, "%s%llu=%llu", marks.n > 0 ? " " : "", (unsigned long long)s->sid,
-                 (unsigned long long)n);
+        add_mark(&marks, s->sid, n);
     }
     if (t->origin.sid != 0)
         mailbox_take(u, t->origin.sid, t->origin.n);

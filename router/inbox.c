@@ -377,7 +377,7 @@ static void receive(struct core *c, struct user *u, const struct wire_frame *f, 
                      .target = target,
                      .token = token,
                      .origin = {f->sid, f->n, f->at_ms, {f->trace[0], f->trace[1]}}};
-    snprintf(t.node, sizeof t.node, "%s", from.node);
+    core_copy_node(t.node, from.node);
     task_run(&t);
 }
 

@@ -134,7 +134,7 @@ static void dispatch(struct core *c, const char *node, struct wire_frame *f, uin
     }
     f->token = p->token;
     f->epoch = c->epoch;
-    snprintf(p->node, sizeof p->node, "%s", node != NULL ? node : "");
+    core_copy_node(p->node, node != NULL ? node : "");
     idmap_put(&c->pending, p->token, p);
     list_init(&p->of_session);
     struct session *s = sid != 0 ? session_find(c, sid) : NULL;

@@ -18,13 +18,14 @@
 #include "router/route.h"
 #include "router/session_internal.h"
 
-#define UNACKED_MAX     512  /* beyond it messages stay in the mailbox */
-#define VOLATILE_MAX    1000 /* kept for a resumption, beyond it the oldest go */
-#define VOLATILE_DROP   100
-#define OPEN_WORK_MAX   131072
-#define SYNC_TIMEOUT_MS 10000
-#define HANDLED_MS      40 /* a busy session's handled number is written that often, a quiet one's at once */
-#define HANDLED_MOST    64 /* or when it has moved so far: its client must not be stopped by it */
+#define UNACKED_MAX      512  /* beyond it messages stay in the mailbox */
+#define VOLATILE_MAX     1000 /* kept for a resumption, beyond it the oldest go */
+#define VOLATILE_DROP    100
+#define OPEN_WORK_MAX    131072
+#define SYNC_TIMEOUT_MS  10000
+#define HANDLED_MS       40 /* a busy session's handled number is written that often, a quiet one's at once */
+#define HANDLED_GRAIN_MS 10 /* those of many sessions together */
+#define HANDLED_MOST     64 /* or when it has moved so far: its client must not be stopped by it */
 
 static struct stat_counter opened =
     STAT_COUNTER("jackdaw_router_sessions_opened_total", "Sessions opened", NULL);
@@ -610,7 +611,7 @@ static bool save_handled_later(struct session *s)
         s->in_handled - s->in_saved >= HANDLED_MOST)
         return false;
     if (s->handled_due_ms == 0)
-        s->handled_due_ms = c->now_ms + HANDLED_MS;
+        s->handled_due_ms = (c->now_ms + HANDLED_MS) / HANDLED_GRAIN_MS * HANDLED_GRAIN_MS;
     list_add(&c->later_handled, &s->dirty);
     if (!timer_is_set(&c->handled))
         timer_set(&c->timers, &c->handled, s->handled_due_ms);

@@ -36,7 +36,7 @@ const char redis_functions_lua[] =
     "      -> ERROR \"REFUSED ...\": malformed, a command off the list or a key of somebody else; nothing was done.\n"
     "      Commands: HSET HDEL DEL XADD XTRIM XDEL SET EXPIRE PEXPIRE HINCRBY.\n"
     "\n"
-    "  jd_write      KEYS owner mailbox meta (sessions (roster (blobs)))  ARGV token, then per operation:\n"
+    "  jd_write      KEYS owner mailbox (meta (sessions (roster (blobs))))  ARGV token, then per operation:\n"
     "      a id raw origin marks at   a message into the mailbox (r, o, m, t; empty ones are left out)\n"
     "      m|s|r field value          HSET in meta, sessions, roster          M|S|R field   HDEL likewise\n"
     "      d id                       XDEL from the mailbox                   t id          XTRIM MINID\n"

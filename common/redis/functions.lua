@@ -31,7 +31,7 @@ USERS (keys.h; all keys of one user share the hash tag {bare-jid})
       -> ERROR "REFUSED ...": malformed, a command off the list or a key of somebody else; nothing was done.
       Commands: HSET HDEL DEL XADD XTRIM XDEL SET EXPIRE PEXPIRE HINCRBY.
 
-  jd_write      KEYS owner mailbox meta (sessions (roster (blobs)))  ARGV token, then per operation:
+  jd_write      KEYS owner mailbox (meta (sessions (roster (blobs))))  ARGV token, then per operation:
       a id raw origin marks at   a message into the mailbox (r, o, m, t; empty ones are left out)
       m|s|r field value          HSET in meta, sessions, roster          M|S|R field   HDEL likewise
       d id                       XDEL from the mailbox                   t id          XTRIM MINID

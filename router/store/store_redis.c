@@ -376,7 +376,7 @@ static void face_apply(struct store *base, struct span bare, const struct store_
     }
     request_begin(s, bare);
     s->argc = HEAD_ARGS;
-    bool sessions = false, roster = false, enter = false, leave = false;
+    bool meta = false, sessions = false, roster = false, enter = false, leave = false;
     uint16_t slot = 0;
     struct span blobs[BLOBS_MAX];
     unsigned blob_count = 0;
@@ -389,6 +389,7 @@ static void face_apply(struct store *base, struct span bare, const struct store_
             enter |= op.present;
             leave = !op.present;
         }
+        meta |= op.hash == STORE_META && (op.kind == STORE_OP_PUT || op.kind == STORE_OP_DROP);
         sessions |= op.hash == STORE_SESSIONS;
         roster |= op.hash == STORE_ROSTER;
         if (op.kind == STORE_OP_BLOB && blob_count < BLOBS_MAX)
@@ -397,7 +398,7 @@ static void face_apply(struct store *base, struct span bare, const struct store_
     /* The head is written last, and backwards: seldom all five keys are needed. */
     const struct user_keys *k = &s->keys;
     const struct span keys[] = {k->owner, k->mailbox, k->meta, k->sessions, k->roster};
-    unsigned count = 3 + (roster || blob_count > 0 ? 2 : sessions), from = HEAD_ARGS;
+    unsigned count = roster || blob_count > 0 ? 5 : sessions ? 4 : meta ? 3 : 2, from = HEAD_ARGS;
     struct span own = token(s, claim);
     if (enter)
         present_enter(s, slot, bare, own);
