@@ -146,7 +146,7 @@ static void on_open(struct core *c, const struct wire_frame *f, struct span fram
         session_sync(u, f, from.node,
                      from.incarnation); /* opened at a router that died before it could say so */
     if (s == NULL && u->exists)
-        s = session_open(u, f->sid, f->name, from.node, from.incarnation, &error);
+        s = session_open(u, f->sid, f->name, from.node, from.incarnation, f->token, &error);
     if (s == NULL) {
         stat_add(&refused_open, 1);
         log_info("inbox", "session refused jid=%s error=%s", u->bare, stanza_error_name(error));

@@ -149,7 +149,7 @@ void *session_slot(struct session *s, const struct feature *feature)
 }
 
 struct session *session_open(struct user *u, uint64_t sid, struct span resource, const char *node,
-                             uint64_t node_incarnation, enum stanza_error *error)
+                             uint64_t node_incarnation, uint64_t token, enum stanza_error *error)
 {
     struct core *c = u->core;
     unsigned count = 0;
@@ -170,6 +170,7 @@ struct session *session_open(struct user *u, uint64_t sid, struct span resource,
     if (list_empty(&u->sessions))
         store_present(user_batch(u), u->slot, true);
     struct session *s = session_make(u, sid, resource, node, node_incarnation);
+    s->attached = token;
     s->last_active_wall_ms = c->out.wall_ms(c->out.ctx);
     stat_add(&opened, 1);
     session_save(s);

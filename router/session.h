@@ -71,9 +71,10 @@ struct session {
 };
 
 /* Enters a new session for a client of `node` (user must be ready). A session of the same resource is
- * replaced: its stream ends with <conflict/> (RFC 6120 §7.7.2.2). Returns NULL with *error when refused. */
+ * replaced: its stream ends with <conflict/> (RFC 6120 §7.7.2.2). token: of the OPEN, see attached. Returns
+ * NULL with *error when refused. */
 struct session *session_open(struct user *u, uint64_t sid, struct span resource, const char *node,
-                             uint64_t node_incarnation, enum stanza_error *error);
+                             uint64_t node_incarnation, uint64_t token, enum stanza_error *error);
 
 /* The session of a sid / of a resource, or NULL. */
 struct session *session_find(struct core *c, uint64_t sid);
