@@ -464,7 +464,7 @@ static void on_route(struct core *c, const struct wire_frame *f, struct span fra
         receive(c, NULL, f, jid_domain(&f->stanza.to), from, f->token);
         return;
     }
-    if (c->replaying == NULL && route_refused_too(c, from.node, f))
+    if (route_refused_too(c, from.node, f, c->replaying != NULL))
         return;
     struct user *u = user_get(c, jid_bare(&f->stanza.to));
     if (ready(c, u, f, frame, from))

@@ -343,12 +343,12 @@ void route_refuse_message(struct core *c, const char *node, uint16_t slot, uint6
     route_done(c, node, token, user_store_is_full(c) ? WIRE_DONE_FULL : WIRE_DONE_RETRY);
 }
 
-bool route_refused_too(struct core *c, const char *node, const struct wire_frame *f)
+bool route_refused_too(struct core *c, const char *node, const struct wire_frame *f, bool waited)
 {
     struct refused *r = c->refused.count > 0 ? map_get(&c->refused, span_of(node)) : NULL;
     if (r == NULL || (f->flags & WIRE_ORDERED) == 0)
         return false;
-    if ((f->flags & WIRE_FIRST) != 0) {
+    if ((f->flags & WIRE_FIRST) != 0 && !waited) {
         mark(r->slots, f->slot, false);
         mark(r->messages, f->slot, false);
     }

@@ -41,8 +41,9 @@ void route_refuse(struct core *c, const char *node, uint16_t slot, uint64_t toke
  * stanzas go on. */
 void route_refuse_message(struct core *c, const char *node, uint16_t slot, uint64_t token);
 
-/* True when a frame was refused because one before it was. */
-bool route_refused_too(struct core *c, const char *node, const struct wire_frame *f);
+/* True when a frame was refused because one before it was; waited: it has come before and waited for its
+ * user, and what was before it may have been refused meanwhile. */
+bool route_refused_too(struct core *c, const char *node, const struct wire_frame *f, bool waited);
 
 /* Forgets stanzas of a session whose user is lost (the list is session.routed): its new owner gets them
  * again. */
