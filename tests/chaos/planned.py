@@ -32,6 +32,7 @@ def arguments():
     p.add_argument("--rounds", type=int, default=20 if os.environ.get("JACKDAW_TESTS_LONG") else 4, help="of a leave, a join, a kill of each kind")
     p.add_argument("--probes", type=int, default=48)
     p.add_argument("--every", type=float, default=16, help="milliseconds between two messages of a probe")
+    p.add_argument("--parts", default="hand_over,drain,kill_routers,kill_managers", help="which, in that order")
     p.add_argument("--routers", type=int, default=3)
     p.add_argument("--strict", action="store_true", help="a pause over 50 ms is wrong (on a machine with nothing else to do)")
     p.add_argument("--port-offset", type=int, default=9200)
@@ -184,10 +185,8 @@ class Planned(chaos.Run):
         began = time.monotonic_ns() // 1000
         self.cluster.sleep(SETTLE_S)
         self.changes.append(("nothing", began, set(range(self.args.clients))))
-        self.hand_over()
-        self.drain()
-        self.kill_routers()
-        self.kill_managers()
+        for part in self.args.parts.split(","):
+            getattr(self, part)()
         crowd.ask("probe", 0)
         self.wait("everything acknowledged", chaos.CONVERGE_MAX_S, self.quiet)
 
