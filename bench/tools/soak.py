@@ -4,6 +4,7 @@ what is offered arrives within the step, half of it within 50 ms. Writes JSON an
 import argparse
 import json
 import pathlib
+import shutil
 import statistics
 import subprocess
 import sys
@@ -129,6 +130,10 @@ def main():
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
         watch.stopped.set()
         watch.join()
+        if done.returncode != 0:
+            logs = a.out.with_suffix(".log")
+            shutil.copytree(cluster.dir / "log", logs, dirs_exist_ok=True)
+            say(f"the cluster's logs are in {logs}")
     result = json.loads(done.stdout) if done.stdout else {}
     result["memory"] = watch.samples
     a.out.with_suffix(".json").write_text(json.dumps(result, indent=1))
