@@ -164,7 +164,8 @@ struct delivery {
     struct core *core;
     struct user *user;
     struct store_id id; /* 0-0: a resend of another one */
-    uint64_t sid, n;    /* where the stanza comes from */
+    uint64_t sid;       /* the session that the stanza comes from, 0 = none */
+    struct taken before;
     uint64_t token;
     char node[64];
     struct rcbuf *frame; /* the stanza as a frame, for an error */
@@ -204,7 +205,7 @@ static void take_back(struct delivery *d)
         deliver_entry_free(e);
     }
     if (d->sid != 0)
-        mailbox_untake(d->user, d->sid, d->n);
+        mailbox_untake(d->user, d->sid, d->before);
     stat_add(&store_refused, 1);
     if (d->token == 0)
         answer(d, STANZA_E_RESOURCE_CONSTRAINT, "the server's store is full");
@@ -295,7 +296,6 @@ static void enter_mailbox(struct task *t, const struct targets *targets)
     d->user = u;
     d->id = e->id;
     d->sid = t->origin.sid;
-    d->n = t->origin.n;
     d->token = t->token;
     core_copy_node(d->node, t->node);
     user_hold(u);
@@ -311,7 +311,7 @@ static void enter_mailbox(struct task *t, const struct targets *targets)
         add_mark(&marks, s->sid, n);
     }
     if (t->origin.sid != 0)
-        mailbox_take(u, t->origin.sid, t->origin.n);
+        d->before = mailbox_take(u, t->origin.sid, t->origin.n);
     if (store)
         write_entry(t, e, &marks);
     buf_free(&marks);

@@ -41,11 +41,6 @@ void mailbox_register_stats(void)
 /* De-duplication. Stanzas of a session come in order, except that one that was answered RETRY may come behind
  * its followers; so the highest number does not say it all. */
 
-struct taken {
-    uint64_t n;    /* the highest */
-    uint64_t last; /* bit i: n - i was taken; what is older was */
-};
-
 static bool taken_has(const struct taken *t, uint64_t n)
 {
     return t != NULL && n <= t->n && (t->n - n >= 64 || (t->last >> (t->n - n) & 1) != 0);
@@ -66,7 +61,7 @@ void mailbox_taken_free(struct idmap *taken)
     idmap_free(taken);
 }
 
-void mailbox_take(struct user *u, uint64_t sid, uint64_t n)
+struct taken mailbox_take(struct user *u, uint64_t sid, uint64_t n)
 {
     if (u->core->now_ms - u->taken_since_ms > GENERATION_MS) {
         mailbox_taken_free(&u->taken[1]);
@@ -80,30 +75,25 @@ void mailbox_take(struct user *u, uint64_t sid, uint64_t n)
         t = xcalloc(1, sizeof *t);
         if (old != NULL)
             *t = *old;
-        else
-            *t = (struct taken){n, 1};
         idmap_put(&u->taken[0], sid, t);
     }
+    struct taken before = *t;
     if (n > t->n) {
         t->last = n - t->n < 64 ? t->last << (n - t->n) : 0;
         t->n = n;
     }
     if (t->n - n < 64)
         t->last |= UINT64_C(1) << (t->n - n);
+    return before;
 }
 
-void mailbox_untake(struct user *u, uint64_t sid, uint64_t n)
+void mailbox_untake(struct user *u, uint64_t sid, struct taken before)
 {
     struct taken *t = idmap_get(&u->taken[0], sid);
     if (t == NULL)
         t = idmap_get(&u->taken[1], sid);
-    if (t == NULL || n > t->n || t->n - n >= 64)
-        return;
-    t->last &= ~(UINT64_C(1) << (t->n - n));
-    while (t->n > 0 && (t->last & 1) == 0) { /* so that the 64 reach further back */
-        t->last = t->last >> 1 | UINT64_C(1) << 63;
-        t->n--;
-    }
+    if (t != NULL)
+        *t = before;
 }
 
 /* From the mailbox: what is not there any more has been finished. */

@@ -9,11 +9,17 @@
  * of a session; what is older counts as taken). */
 bool mailbox_taken(struct user *u, uint64_t sid, uint64_t n);
 
-/* Remembers that it was. */
-void mailbox_take(struct user *u, uint64_t sid, uint64_t n);
+/* What is known of a session: nothing, when all is zero. */
+struct taken {
+    uint64_t n;    /* the highest that was taken */
+    uint64_t last; /* bit i: n - i was; what is older was, too */
+};
 
-/* It was not, after all. */
-void mailbox_untake(struct user *u, uint64_t sid, uint64_t n);
+/* Remembers that it was; returns what was known before. */
+struct taken mailbox_take(struct user *u, uint64_t sid, uint64_t n);
+
+/* It was not, after all, nor what was taken of that session since. */
+void mailbox_untake(struct user *u, uint64_t sid, struct taken before);
 
 /* Forgets a generation. */
 void mailbox_taken_free(struct idmap *taken);
