@@ -23,9 +23,9 @@
 #define VOLATILE_DROP    100
 #define OPEN_WORK_MAX    131072
 #define SYNC_TIMEOUT_MS  10000
-#define HANDLED_MS       40 /* a busy session's handled number is written that often, a quiet one's at once */
-#define HANDLED_GRAIN_MS 10 /* those of many sessions together */
-#define HANDLED_MOST     64 /* or when it has moved so far: its client must not be stopped by it */
+#define HANDLED_MS       100 /* a busy session's handled number is written that often, a quiet one's at once */
+#define HANDLED_GRAIN_MS 10  /* those of many sessions together */
+#define HANDLED_MOST     64  /* or when it has moved so far: its client must not be stopped by it */
 
 static struct stat_counter opened =
     STAT_COUNTER("jackdaw_router_sessions_opened_total", "Sessions opened", NULL);
