@@ -3,6 +3,8 @@ import collections
 import statistics
 import time
 
+JOIN_MAX_US = 500000
+
 
 def per_session(got):
     """The rows of (sender, number, sent us, got us) of each session."""
@@ -67,6 +69,8 @@ def count_messages(run, results, counts):
     counts["reordered_in_a_session"] = reordered
     counts["answered_with_an_error"] = sum(len(r["errors"]) for r in results)
     counts["message_latency"] = times_ms(latencies)
+    if run.args.join and not run.args.rolling and max(latencies, default=0) > JOIN_MAX_US:
+        run.violations.append(f"a message took {max(latencies) / 1000:.0f} ms while a router joined")
     return latencies
 
 
