@@ -395,6 +395,26 @@ void route_abandon(struct core *c, struct list *routed)
 
 /* Rerouting */
 
+static bool stays(struct core *c, const struct pending *p, struct span target)
+{
+    struct jid jid;
+    if (!jid_split(target, &jid) || !core_is_local_domain(c, jid_domain(&jid)))
+        return true;
+    const char *owner = core_owner(c, c->out.slot(target));
+    return owner != NULL && strcmp(owner, p->node) == 0;
+}
+
+static bool has_moved_target(struct core *c, const struct pending *p)
+{
+    struct wire_frame f;
+    struct wire_target t;
+    CHECK(wire_decode(rcbuf_span(p->frame), &f));
+    while (f.targets.p != NULL && wire_target_next(&f.targets, &t))
+        if (!stays(c, p, t.to))
+            return true;
+    return false;
+}
+
 static bool must_move(struct core *c, const struct pending *p)
 {
     if (p->retry || p->node[0] == '\0' || is_marked(c->stalled, p->slot))
@@ -405,7 +425,40 @@ static bool must_move(struct core *c, const struct pending *p)
         const char *owner = core_owner(c, p->slot);
         return owner == NULL || strcmp(owner, p->node) != 0;
     }
-    return !c->out.alive(c->out.ctx, p->node, 0);
+    return !c->out.alive(c->out.ctx, p->node, 0) || has_moved_target(c, p);
+}
+
+/* A fan-out whose node lives: only the targets that are another's now go there; to the others it has been
+ * sent. True when such are left, and it stays pending for them. */
+static bool split(struct core *c, struct pending *p, struct wire_frame *f)
+{
+    struct bundle *bundles = NULL;
+    size_t count = 0;
+    struct buf staying = {0};
+    struct span targets = f->targets;
+    struct wire_target t;
+    bool sent = !p->retry && p->node[0] != '\0' && p->slot == NO_SLOT;
+    if (!sent || targets.p == NULL || !c->out.alive(c->out.ctx, p->node, 0))
+        return false;
+    while (wire_target_next(&targets, &t))
+        if (stays(c, p, t.to))
+            wire_target_add(&staying, &t);
+    if (staying.n == 0)
+        return false;
+    struct wire_frame rest = *f;
+    rest.targets = buf_span(&staying);
+    struct rcbuf *kept = encode(&rest);
+    buf_free(&staying);
+    targets = f->targets;
+    f->flags |= WIRE_AGAIN;
+    while (wire_target_next(&targets, &t))
+        if (!stays(c, p, t.to))
+            bundle_target(c, &bundles, &count, t.to, jid_bare(&f->stanza.from));
+    send_bundles(c, f, bundles, count);
+    rcbuf_unref(p->frame);
+    p->frame = kept;
+    idmap_put(&c->pending, p->token, p);
+    return true;
 }
 
 /* The sender is there: better an answer than waiting for a store that is full. */
@@ -424,6 +477,8 @@ static void move(struct core *c, struct pending *p)
         return;
     }
     stat_add(&routed_again, 1);
+    if (split(c, p, &f))
+        return;
     f.flags |= WIRE_AGAIN;
     if (f.targets.p != NULL) {
         struct bundle *bundles = NULL;
