@@ -18,8 +18,8 @@
 #include "s2s/s2s.h"
 
 #define LOOK_MS      20
-#define TAIL_KEEP_MS 300000
-#define TAIL_KEEP_S  "300"
+#define TAIL_KEEP_MS 120000
+#define TAILS_MAX    65536
 #define DONE_KEEP_MS 300000
 
 /* A frame that waits. */
@@ -260,8 +260,23 @@ bool estate_keeps(struct s2s *s, struct bus_peer *from, const struct wire_frame 
 
 /* ---- what remote domains may send again ---- */
 
+static void tails_free(struct s2s *s)
+{
+    size_t at = 0;
+    struct tail *t;
+    while ((t = idmap_next(&s->estate.tails, &at)) != NULL)
+        while (t != NULL) {
+            struct tail *next = t->next;
+            free(t);
+            t = next;
+        }
+    idmap_free(&s->estate.tails);
+}
+
 static void tail_add(struct s2s *s, uint64_t likeness, uint64_t sid, uint64_t n, bool safe)
 {
+    if (s->estate.tails.count >= TAILS_MAX)
+        tails_free(s); /* a flood of breaking streams: what comes twice is the smaller evil */
     struct tail *first = idmap_get(&s->estate.tails, likeness), *last = NULL;
     for (struct tail *t = first; t != NULL; t = t->next) {
         if (t->sid == sid && t->n == n) {
@@ -277,19 +292,6 @@ static void tail_add(struct s2s *s, uint64_t likeness, uint64_t sid, uint64_t n,
     else
         idmap_put(&s->estate.tails, likeness, t);
     s->estate.tail_ms = now_of(s);
-}
-
-static void tails_free(struct s2s *s)
-{
-    size_t at = 0;
-    struct tail *t;
-    while ((t = idmap_next(&s->estate.tails, &at)) != NULL)
-        while (t != NULL) {
-            struct tail *next = t->next;
-            free(t);
-            t = next;
-        }
-    idmap_free(&s->estate.tails);
 }
 
 /* Lines "LIKENESS SID N SAFE". */
@@ -395,7 +397,9 @@ void estate_leg_lost(struct leg *l, struct span domain)
     if (lost.text.n > 0) {
         key_s2s_tail(&key, domain);
         redis_send(s->redis, buf_span(&key), NULL, NULL, SPAN("RPUSH"), buf_span(&key), buf_span(&lost.text));
-        redis_send(s->redis, buf_span(&key), NULL, NULL, SPAN("EXPIRE"), buf_span(&key), SPAN(TAIL_KEEP_S));
+        redis_send(s->redis, buf_span(&key), NULL, NULL, SPAN("LTRIM"), buf_span(&key), SPAN(ESTATE_TAILS),
+                   SPAN("-1"));
+        redis_send(s->redis, buf_span(&key), NULL, NULL, SPAN("EXPIRE"), buf_span(&key), SPAN(ESTATE_TAIL_S));
     }
     buf_free(&key);
     buf_free(&lost.text);

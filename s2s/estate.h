@@ -16,6 +16,8 @@
 #include "common/wire/wire.h"
 
 #define ESTATE_PATIENCE_MS 8000
+#define ESTATE_TAIL_S      "120" /* so long Redis keeps what a domain may send again … */
+#define ESTATE_TAILS       "-64" /* … of so many streams of it that broke */
 
 struct s2s;
 struct bus_peer;

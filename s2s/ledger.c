@@ -100,9 +100,16 @@ void ledger_handed(const struct ledger *l, const struct idmap *legs, struct buf 
 void ledger_tail(const struct ledger *l, const struct ledger_leg *leg,
                  void (*fn)(void *ctx, const struct ledger_tail *tail), void *ctx)
 {
+    uint64_t last = 0;
     for (uint64_t i = first_of(l); i < l->count; i++) {
         const struct ledger_line *line = &l->lines[i % LEDGER_LINES];
-        if (line->kind != LEDGER_IN || line->leg != leg->sid || line->a <= leg->acked)
+        if (line->kind == LEDGER_IN && line->leg == leg->sid)
+            last = line->a;
+    }
+    uint64_t from = MAX(leg->acked, last > LEDGER_TAIL_MAX ? last - LEDGER_TAIL_MAX : 0);
+    for (uint64_t i = first_of(l); i < l->count; i++) {
+        const struct ledger_line *line = &l->lines[i % LEDGER_LINES];
+        if (line->kind != LEDGER_IN || line->leg != leg->sid || line->a <= from)
             continue;
         struct ledger_tail tail = {line->b, line->c, line->d, line->a <= leg->safe};
         fn(ctx, &tail);

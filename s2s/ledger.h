@@ -10,6 +10,10 @@
 
 #define LEDGER_LINES 32768u /* a power of two; what is older is forgotten, and would be sent again */
 
+/* Servers keep no more than that to send again (Prosody: 500); one that never asks what we have gets no more
+ * memory. */
+#define LEDGER_TAIL_MAX 1024u
+
 #define LEDGER_SESSIONS 1024u /* streams that may be resumed at a time */
 
 enum ledger_kind {

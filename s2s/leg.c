@@ -129,6 +129,18 @@ void leg_close(struct leg *l)
     conn_finish(&l->conn);
 }
 
+uint32_t leg_h(const struct leg *l)
+{
+    return l->handled > l->counted_from ? (uint32_t)(l->handled - l->counted_from) : 0;
+}
+
+static void write_ack(struct leg *l)
+{
+    leg_write(l, "<a xmlns='" NS_SM "' h='%u'/>", leg_h(l));
+    l->acked_n = l->handled;
+    ledger_add(ledger_of(l), LEDGER_ACK, l->sid, l->handled, conn_written(&l->conn), 0, 0);
+}
+
 /* ---- time ---- */
 
 void leg_step(struct leg *l)
@@ -150,6 +162,8 @@ static void on_tick(struct timer *t, uint64_t now)
     conn_unhold(&l->conn, HOLD_RATE);
     if (l->over)
         return;
+    if (l->counts_in && l->handled > l->acked_n && l->handled > l->counted_from)
+        write_ack(l); /* a peer that asks seldom need not keep so much */
     if (l->step_ms != 0 && now >= l->step_ms) {
         metric_add(S2S_TIMEOUT_STEP);
         l->role->timeout(l);
@@ -291,18 +305,6 @@ void leg_counts_from(struct leg *l, const struct leg_counts *counts)
 }
 
 /* ---- stanzas in ---- */
-
-uint32_t leg_h(const struct leg *l)
-{
-    return l->handled > l->counted_from ? (uint32_t)(l->handled - l->counted_from) : 0;
-}
-
-static void write_ack(struct leg *l)
-{
-    leg_write(l, "<a xmlns='" NS_SM "' h='%u'/>", leg_h(l));
-    l->acked_n = l->handled;
-    ledger_add(ledger_of(l), LEDGER_ACK, l->sid, l->handled, conn_written(&l->conn), 0, 0);
-}
 
 void leg_source_done(struct s2s *s, uint64_t sid, uint64_t n)
 {

@@ -21,6 +21,7 @@
 #include "common/redis/keys.h"
 #include "common/redis/redis.h"
 #include "common/ring/ring.h"
+#include "s2s/estate.h"
 #include "s2s/resume.h"
 #include "s2s/witness.h"
 
@@ -283,7 +284,8 @@ static void tell_tails(struct watcher *w)
         for (size_t i = 0; tail.n > 0 && i < h->domains.n; i += strlen(h->domains.p + i) + 1) {
             key_s2s_tail(&key, span_of(h->domains.p + i));
             SAY(w, buf_span(&key), SPAN("RPUSH"), buf_span(&key), buf_span(&tail));
-            SAY(w, buf_span(&key), SPAN("EXPIRE"), buf_span(&key), SPAN(KEEP_S));
+            SAY(w, buf_span(&key), SPAN("LTRIM"), buf_span(&key), SPAN(ESTATE_TAILS), SPAN("-1"));
+            SAY(w, buf_span(&key), SPAN("EXPIRE"), buf_span(&key), SPAN(ESTATE_TAIL_S));
         }
         buf_free(&tail);
         buf_free(&key);

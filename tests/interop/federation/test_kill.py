@@ -4,6 +4,7 @@ message arrives, and arrives once. Prosody offers no resumption between servers;
 JACKDAW_TESTS_LONG=1: test_steady takes five minutes instead of half of one."""
 import collections
 import os
+import pathlib
 import signal
 import time
 import unittest
@@ -36,6 +37,13 @@ class Kill(Case):
         pid = self.jackdaw.pids(role)[f"{role}-{number}"]
         os.kill(pid, signal.SIGKILL)
         until(lambda: self.jackdaw.pids(role).get(f"{role}-{number}") not in (None, pid), f"{role}-{number} is not started again")
+
+    def with_witness(self, number):
+        """The processes s2s-NUMBER and its witness."""
+        pid = self.jackdaw.pids("s2s")[f"s2s-{number}"]
+        children = [int(p) for t in pathlib.Path(f"/proc/{pid}/task").glob("*/children") for p in t.read_text().split()]
+        self.assertEqual(len(children), 1)
+        return [*children, pid]
 
     def acknowledged(self, client):
         """What the server has acknowledged by now, without asking."""
@@ -124,6 +132,26 @@ class Kill(Case):
         twice = [b for b, n in got.items() if n > 1]
         print(f"\nin: {len(sent)} sent, {len(twice)} delivered twice", flush=True)
         self.assertEqual(twice, [])
+
+    def test_with_its_witness(self):
+        """As when a host dies: nobody knows what was handed over. Nothing is lost."""
+        juliet, romeo = Flow(self, self.jackdaw.client("juliet0", "host")), Flow(self, self.prosody.client("romeo", "host"))
+        for r in range(4):
+            both = self.with_witness(1 + r % 2)
+            for i in range(60):
+                juliet.say(romeo, f"host {r} {i}")
+                if i == 30:
+                    time.sleep(0.003 * r)
+                    for pid in both:
+                        os.kill(pid, signal.SIGKILL)
+            until(lambda: self.jackdaw.pids("s2s").get(f"s2s-{1 + r % 2}") not in (None, both[-1]), "s2s is not started again")
+            time.sleep(0.5)
+        until(lambda: juliet.take() or romeo.take() or set(juliet.sent) <= set(romeo.got) | set(juliet.refused),
+              lambda: f"lost: {sorted(set(juliet.sent) - set(romeo.got) - set(juliet.refused))}", 40)
+        romeo.client.quiet(1)
+        romeo.take()
+        self.assertEqual(juliet.refused, [])
+        print(f"\nwith its witness: {len(juliet.sent)} sent, {len(romeo.got)} arrived, 0 lost, {sum(n > 1 for n in romeo.got.values())} twice", flush=True)
 
     def test_steady(self):
         """Both ways at a steady rate, s2s-1 and s2s-2 killed in turn."""

@@ -149,6 +149,13 @@ static void keep(void *ctx, const struct ledger_tail *t)
     tails[tail_count++] = *t;
 }
 
+static void count(void *ctx, const struct ledger_tail *t)
+{
+    (void)ctx;
+    assert_true(t->n > 5000 - LEDGER_TAIL_MAX);
+    tail_count++;
+}
+
 static void test_in(void **state)
 {
     (void)state;
@@ -170,6 +177,17 @@ static void test_in(void **state)
     tail_count = 0;
     ledger_tail(ledger, read_with(7, 644), keep, NULL);
     assert_int_equal(tail_count, 2);
+}
+
+/* A peer that never asks what we have. */
+static void test_long_tail(void **state)
+{
+    (void)state;
+    for (uint64_t n = 1; n <= 5000; n++)
+        add(LEDGER_IN, 7, n, n, 7, n);
+    tail_count = 0;
+    ledger_tail(ledger, read_with(7, 0), count, NULL);
+    assert_int_equal(tail_count, LEDGER_TAIL_MAX);
 }
 
 static uint64_t likeness(const char *text, bool want_delayed)
@@ -222,6 +240,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_clear, prepare, finish),
         cmocka_unit_test_setup_teardown(test_wrap, prepare, finish),
         cmocka_unit_test_setup_teardown(test_in, prepare, finish),
+        cmocka_unit_test_setup_teardown(test_long_tail, prepare, finish),
         cmocka_unit_test(test_likeness),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
