@@ -108,6 +108,10 @@ unsigned member_core_answer(struct member_core *c, const struct member_answer *a
         c->replaced = true;
         return lose(c) | MEMBER_REPLACED;
     }
+    /* Dropped without having noticed: others have owned meanwhile what seems to have been ours all the time.
+     */
+    if (answer->joined && c->joined)
+        events |= lose(c);
     if (take_nodes(c, answer))
         events |= MEMBER_CHANGED;
     self = member_core_find(c, c->self.name);

@@ -22,6 +22,7 @@ enum {
 struct member_answer {
     bool replaced; /* ERROR "REPLACED"; the rest is empty */
     bool renewal;  /* of jd_member_renew: the lease runs from when it was sent */
+    bool joined;   /* of the same: this process was no member before */
     uint32_t epoch;
     const struct member_node *nodes; /* sorted by name; only meaningful when has_nodes */
     unsigned count;

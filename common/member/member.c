@@ -120,6 +120,7 @@ static bool read_answer(const struct redis_reply *r, struct member_answer *out, 
         return false;
     }
     out->epoch = (uint32_t)r->items[0].number;
+    out->joined = span_is(r->items[3].text, "joined");
     out->has_nodes =
         r->items[2].count > 0; /* no list: nothing new, or nobody at all, and then we join again */
     *nodes = xcalloc(r->items[2].count + 1, sizeof **nodes);
@@ -172,7 +173,9 @@ static void tell(struct member *m, unsigned events)
 {
     if ((events & MEMBER_LOST) != 0) {
         stat_add(&lost_counter, 1);
-        log_error("member", "lease lost: this process stops acting as an owner until Redis answers again");
+        log_error("member", "lease lost: this process stops acting as an owner until %s",
+                  (events & MEMBER_BACK) != 0 ? "it has been taken for dead and is back, which is now"
+                                              : "Redis answers again");
         m->handler->lease_lost(m->ctx);
         if (strcmp(m->core.self.role, "router") == 0)
             link_anew(m);

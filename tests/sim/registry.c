@@ -99,6 +99,7 @@ static void do_renew(struct operation *op)
     changed = drop_expired(op->node->at);
     if (!r->there || r->node.incarnation != op->self.incarnation || r->node.draining != op->self.draining) {
         sim_say("%s joins%s", op->self.name, op->self.draining ? " as draining" : "");
+        op->answer.joined = !r->there || r->node.incarnation != op->self.incarnation;
         *r = (struct record){.there = true, .node = op->self};
         changed = true;
     }

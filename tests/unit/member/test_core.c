@@ -90,6 +90,18 @@ static void test_reported_dead_but_alive(void **state)
     assert_int_equal(core.epoch, 6);
 }
 
+/* Stopped for a while, dropped and back before it saw any list without itself. */
+static void test_dropped_without_noticing(void **state)
+{
+    struct member_node with[] = {node("router-1", "router", 11), node("router-2", "router", 22)};
+    struct member_answer back = {
+        .renewal = true, .joined = true, .epoch = 6, .nodes = with, .count = 2, .has_nodes = true};
+    (void)state;
+    answer(true, 4, with, 2, 1000);
+    assert_int_equal(member_core_answer(&core, &back, 1210), MEMBER_LOST | MEMBER_CHANGED | MEMBER_BACK);
+    assert_true(member_core_holds(&core, 1210));
+}
+
 static void test_replaced_is_the_end(void **state)
 {
     struct member_node nodes[] = {node("router-1", "router", 11)}, other[] = {node("router-1", "router", 12)};
