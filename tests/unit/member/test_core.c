@@ -225,6 +225,7 @@ int main(void)
         TEST(test_joins_and_renews),
         TEST(test_fences_itself_before_the_lease_is_over),
         TEST(test_reported_dead_but_alive),
+        TEST(test_dropped_without_noticing),
         TEST(test_replaced_is_the_end),
         TEST(test_older_list_does_not_count),
         TEST(test_older_list_without_self),
