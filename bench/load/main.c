@@ -10,6 +10,8 @@
 #include "common/ring/ring.h"
 #include "common/tls/tls.h"
 
+#define MISSING_MAX_S 30ull
+
 static const char *const phase_names[] = {"logging in", "preparing", "warming up", "measuring", "settling"};
 
 static void next_phase(struct bench *b);
@@ -100,6 +102,20 @@ static void enter(struct bench *b, enum phase phase, double seconds)
     ring_timer_set(b->ring, &b->timer, (uint64_t)(seconds * 1000));
 }
 
+/* What still arrives is late, not lost: goes on while anything moves, and waits for what is missing (a server
+ * that recovers) for a while. */
+static bool under_way(struct bench *b)
+{
+    uint64_t now = clock_mono_ns();
+    if (b->done != b->done_settled || b->settled_ns == 0) {
+        b->done_settled = b->done;
+        b->settled_ns = now;
+        return true;
+    }
+    return b->scenario->quiet != NULL && !b->scenario->quiet(b) &&
+           now - b->settled_ns < MISSING_MAX_S * 1000000000u;
+}
+
 static void next_phase(struct bench *b)
 {
     const struct scenario *s = b->scenario;
@@ -133,8 +149,7 @@ static void next_phase(struct bench *b)
         enter(b, PHASE_SETTLE, s->idle ? 0 : b->args.settle_s);
         break;
     case PHASE_SETTLE:
-        if (!s->idle && (b->done != b->done_settled || (s->quiet != NULL && !s->quiet(b)))) {
-            b->done_settled = b->done; /* what still arrives is late, not lost */
+        if (!s->idle && under_way(b)) {
             enter(b, PHASE_SETTLE, 0.5);
             break;
         }

@@ -26,7 +26,7 @@ struct scenario {
     void (*stanza)(struct client *c, const struct xml_element *e, struct span raw);
     void (*gone)(struct client *c);
     void (*stop)(struct bench *b);
-    bool (*quiet)(struct bench *b); /* after `stop`: what was begun has ended; NULL: at once */
+    bool (*quiet)(struct bench *b); /* after `stop`: nothing is missing; NULL: as far as is known */
     /* Judges what has arrived: fills bench.lost and the like. */
     void (*finish)(struct bench *b);
 };
@@ -62,12 +62,12 @@ struct bench {
     struct timer timer; /* the end of the phase */
     struct timer second;
     unsigned dialled, online, under_way;
-    unsigned failed;       /* logins refused, connections lost */
-    uint64_t done;         /* units in all */
-    uint64_t done_mark;    /* when measuring began */
-    uint64_t done_last;    /* at the last progress line */
-    uint64_t done_settled; /* when settling was last looked at */
-    uint64_t measured;     /* units while measuring */
+    unsigned failed;                   /* logins refused, connections lost */
+    uint64_t done;                     /* units in all */
+    uint64_t done_mark;                /* when measuring began */
+    uint64_t done_last;                /* at the last progress line */
+    uint64_t done_settled, settled_ns; /* when settling last moved */
+    uint64_t measured;                 /* units while measuring */
     uint64_t lost, duplicated, reordered;
     struct hist latency; /* while measuring */
     struct series seconds, minutes;

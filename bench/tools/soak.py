@@ -112,7 +112,7 @@ def main():
     p.add_argument("--rate", type=float, help="instead of looking for it: messages a second")
     p.add_argument("--pairs", type=int, default=200)
     p.add_argument("--step", type=float, default=6, help="seconds of each step of the search")
-    p.add_argument("--out", type=pathlib.Path, default=pathlib.Path("soak"), help="OUT.json and OUT.svg (default: soak)")
+    p.add_argument("--out", type=pathlib.Path, default=pathlib.Path("soak"), help="OUT.json, OUT.svg and the cluster's logs in OUT.log (default: soak)")
     a = p.parse_args()
     end_on_signals()
     lines = []
@@ -130,10 +130,7 @@ def main():
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
         watch.stopped.set()
         watch.join()
-        if done.returncode != 0:
-            logs = a.out.with_suffix(".log")
-            shutil.copytree(cluster.dir / "log", logs, dirs_exist_ok=True)
-            say(f"the cluster's logs are in {logs}")
+        shutil.copytree(cluster.dir / "log", a.out.with_suffix(".log"), dirs_exist_ok=True)
     result = json.loads(done.stdout) if done.stdout else {}
     result["memory"] = watch.samples
     a.out.with_suffix(".json").write_text(json.dumps(result, indent=1))

@@ -76,6 +76,14 @@ static void stop(struct bench *b)
     pace_stop();
 }
 
+static bool quiet(struct bench *b)
+{
+    for (unsigned i = 0; i < b->args.clients; i++)
+        if (numbers_lost(&talks[i].had, talks[i ^ 1].sent) > 0)
+            return false;
+    return true;
+}
+
 static void finish(struct bench *b)
 {
     for (unsigned i = 0; i < b->args.clients; i++)
@@ -90,4 +98,5 @@ const struct scenario scenario_chat = {.name = "chat",
                                        .start = start,
                                        .stanza = stanza,
                                        .stop = stop,
+                                       .quiet = quiet,
                                        .finish = finish};
