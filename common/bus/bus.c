@@ -317,28 +317,24 @@ static void free_dead(struct bus *b)
 static struct bus_peer *peer_replace(struct bus_peer *old, uint64_t incarnation)
 {
     struct bus *b = old->bus;
-    struct bus_peer *p;
     char *endpoint = old->endpoint != NULL ? xstrdup(old->endpoint) : NULL;
     char *name = xstrdup(old->link.peer_name);
     struct buf route = {0};
-    bool was_dialed = old->dialed;
-    bool wanted = old->linked && old->link.peer_incarnation == incarnation;
+    bool was_dialed = old->dialed, wanted = old->linked && old->link.peer_incarnation == incarnation;
 
     buf_add_span(&route, buf_span(&old->route));
     old->dialed = false; /* keep the connection */
     peer_gone(old, "it has a new incarnation or forgot the link");
-    p = map_get(&b->names, span_of(name));
+    struct bus_peer *p = map_get(&b->names, span_of(name));
     if (p == NULL) {
-        p = peer_new(b, span_of(name), 0);
+        p = peer_new(b, span_of(name), wanted ? incarnation : 0);
         p->endpoint = endpoint;
         endpoint = NULL;
         p->dial = old->dial;
-        if (wanted) {
-            p->linked = true;
-            p->link.peer_incarnation = incarnation;
-            b->strangers--;
+        p->linked = wanted;
+        b->strangers -= wanted;
+        if (wanted)
             unvoid(b, incarnation);
-        }
         if (was_dialed) {
             p->dialed = true;
             p->dialed_ms = now_of(b);

@@ -216,7 +216,7 @@ class Client(asyncio.Protocol):
             begun = time.monotonic()
             while self.transport is not None and self.step is not None and not self.stopping:
                 await asyncio.sleep(0.05)
-                if time.monotonic() - begun > 15 and self.transport is not None:
+                if time.monotonic() - begun > 15 and self.transport is not None and self.step is not None:
                     self.trouble["login takes more than 15 s at " + self.step.__name__] += 1
                     self.transport.abort()
         if self.transport is not None:
