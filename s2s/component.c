@@ -154,6 +154,7 @@ void component_send(struct s2s *s, struct component *c, struct span sender_bare,
     uint64_t now = ring_now_ms(s->ring);
     i->owner = c;
     if (was_heard(c, i)) {
+        metric_add(S2S_HEARD_TWICE);
         item_free(s, i);
         return;
     }

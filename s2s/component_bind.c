@@ -128,6 +128,8 @@ static void auth_done(struct component_conn *conn, struct span answer)
     leg_write(l, "<success xmlns='" NS_SASL "'>%s</success>", buf_cstr(&text));
     buf_free(&text);
     component_logged_in(conn);
+    if (conn->mech == SASL_EXTERNAL)
+        names_rely(l);
     stream_restart(&l->stream);
     l->stream.header_sent = false;
     leg_step(l);
@@ -185,6 +187,7 @@ static void auth_begin(struct component_conn *conn, const struct xml_element *e,
     struct sasl_server_config config = {.domain = buf_cstr(&l->from), .tls = l->conn.tls != NULL};
     if (mech == SASL_EXTERNAL)
         config.external_jid = span_of(conn->component->local.domain);
+    conn->mech = (uint8_t)mech;
     conn->sasl = sasl_begin(mech, &config);
     auth_step(conn, e, raw);
 }

@@ -54,6 +54,7 @@ struct component_conn {
     struct sasl *sasl;           /* XEP-0225: an exchange under way */
     unsigned failures;           /* of SASL */
     bool admitted;               /* counts against s2s.connections_per_address, until it has logged in */
+    uint8_t mech;                /* of that */
     bool ready;                  /* logged in */
 };
 

@@ -27,6 +27,7 @@
     METRIC(RESUMED_OUT, "resumed_total", "Streams resumed", "direction=\"out\"")                            \
     METRIC(RESUME_FAILED, "resume_failures_total", "Streams that could not be resumed", NULL)               \
     METRIC(DROPPED, "dropped_total", "Stanzas that could not go and must not be answered", NULL)            \
+    METRIC(HEARD_TWICE, "heard_twice_total", "Presence that a privileged component was told before", NULL)  \
     METRIC(FRAMES_BAD, "frames_bad_total", "Frames of other processes that could not be read", NULL)        \
     METRIC(CONN_IN, "connections_total", "Connections", "direction=\"in\"")                                 \
     METRIC(CONN_OUT, "connections_total", "Connections", "direction=\"out\"")                               \

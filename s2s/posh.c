@@ -19,6 +19,7 @@
 #define KEEP_MAX_S   86400  /* a document may expire sooner, not later */
 #define NONE_MS      600000 /* that there is none holds so long */
 #define FAILED_MS    30000  /* and after a failure so long */
+#define AGAIN_MS     60000  /* a document is asked for again after this long when it does not fit */
 
 struct entry {
     struct list calls;
@@ -27,6 +28,7 @@ struct entry {
     struct fetch_call *fetch; /* under way */
     struct posh_document document;
     uint64_t until_ms;
+    uint64_t fetched_ms;
     uint64_t delegated_s; /* the reference's expiry; 0 = none was followed */
     char why[96];         /* there is no document */
 };
@@ -94,7 +96,8 @@ static void on_known(struct timer *t, uint64_t now_ms)
 static void settle(struct posh *p, struct entry *e, uint64_t keep_ms, const char *why)
 {
     p->fetching--;
-    e->until_ms = now_of(p) + keep_ms;
+    e->fetched_ms = now_of(p);
+    e->until_ms = e->fetched_ms + keep_ms;
     snprintf(e->why, sizeof e->why, "%s", why);
     /* Each answers from its own timer, as an answer may begin or cancel other calls. */
     LIST_EACH (it, &e->calls)
@@ -169,7 +172,12 @@ struct posh_call *posh_start(struct posh *p, struct span domain, struct tls *t, 
     struct tls_peer peer;
     if (p == NULL || t == NULL || !tls_get_peer(t, &peer) || !peer.in_date)
         return NULL;
-    struct entry *e = entry_get(p, domain);
+    /* A certificate that a kept document does not name may be newer than it. */
+    struct entry *e = map_get(&p->entries, domain);
+    if (e != NULL && e->document.count > 0 && now_of(p) >= e->fetched_ms + AGAIN_MS &&
+        !names_certificate(&e->document, t))
+        e->until_ms = 0;
+    e = entry_get(p, domain);
     if (e == NULL) {
         metric_add(S2S_POSH_NONE);
         return NULL;

@@ -286,6 +286,7 @@ static void role_peer_gone(void *self, struct bus_peer *peer)
 static void role_epoch(void *self)
 {
     uplink_epoch(self);
+    components_tell(self, NULL); /* a router may have come up before the membership named it */
 }
 
 static void role_redis_state(void *self, bool up)

@@ -81,7 +81,7 @@ class Components(Case):
     def test_2_two_instances_share_the_users_and_take_over(self):
         one, two = self.echo("one"), self.echo("two")
         clients = {user: self.client(user) for user in USERS}
-        time.sleep(2.5)  # both s2s processes look in Redis every 2 s
+        time.sleep(0.7)  # the processes tell each other
         before = {user: self.ask(c, "first") for user, c in clients.items()}
         self.assertEqual({user: self.ask(c, "again") for user, c in clients.items()}, before, "a user's stanzas keep to one connection")
         self.assertEqual(set(before.values()), {"one", "two"})
@@ -97,14 +97,14 @@ class Components(Case):
         self.echo("three")
         r = self.prosody.client("romeo")
         self.addCleanup(r.close)
-        time.sleep(2.5)
+        time.sleep(0.7)
         r.message("anybody@echo.jackdaw.lab", "over the border")
         r.got("three: over the border", "anybody@echo.jackdaw.lab")
 
     def test_4_gone(self):
         j = self.client("juliet")
         c = self.raw().ready()
-        time.sleep(2.5)
+        time.sleep(0.7)
         j.message("x@raw.jackdaw.lab", "one")
         c.message("one")
         c.send("</stream:stream>")
@@ -116,7 +116,7 @@ class Components(Case):
         """What is sent while a component restarts waits for it, and none is lost."""
         j = self.client("juliet")
         c = self.raw().ready()
-        time.sleep(2.5)
+        time.sleep(0.7)
         j.message("x@raw.jackdaw.lab", "one")
         c.message("one")
         c.close()
@@ -160,55 +160,6 @@ class Components(Case):
         until(lambda: c.send(f"<r xmlns='{SM}'/>") or c.expect(f"{{{SM}}}a").get("h") == "2", "not all acknowledged")
         c.send("<iq from='bot@raw.jackdaw.lab' to='jackdaw.lab' type='get' id='v'><query xmlns='http://jabber.org/protocol/disco#info'/></iq>")
         self.assertEqual(c.expect(lambda e: e.get("id") == "v").get("type"), "result")
-
-    def items(self, client, id):
-        client.send(f"<iq type='get' to='jackdaw.lab' id='{id}'><query xmlns='http://jabber.org/protocol/disco#items'/></iq>")
-        e = client.expect(lambda e: e.get("id") == id)
-        return {i.get("jid") for i in e[0]}
-
-    def test_a_items_list_who_is_connected(self):
-        j = self.client("juliet")
-        c = self.raw().ready()
-        until(lambda: self.items(j, "i1") == {"raw.jackdaw.lab"}, "not listed")
-        c.close()
-        until(lambda: self.items(j, "i2") == set(), "still listed")
-
-    def test_b_death_makes_each_contact_unavailable_once(self):
-        """Not once for each connection, nor for each s2s process; not while one connection is left (RFC 2779, 3.2.5)."""
-        j = self.client("juliet")
-        conns = [self.raw().ready() for _ in range(3)]
-        time.sleep(2.5)
-        for contact in ("bot", "cat"):
-            j.send(f"<presence to='{contact}@raw.jackdaw.lab' type='subscribe'/>")
-            for c in conns:
-                c.quiet(0.3)
-            c = next(c for c in conns if any(e.get("type") == "subscribe" for e in c.elements))
-            c.elements.clear()
-            c.send(f"<presence from='{contact}@raw.jackdaw.lab' to='juliet@jackdaw.lab' type='subscribed'/>")
-            for resource in ("1", "2"):
-                c.send(f"<presence from='{contact}@raw.jackdaw.lab/{resource}' to='juliet@jackdaw.lab'/>")
-                j.expect(lambda e: e.get("from") == f"{contact}@raw.jackdaw.lab/{resource}")
-        j.send("<presence to='room@raw.jackdaw.lab/nick'/>")
-        time.sleep(0.3)
-        conns[0].close()
-        conns[1].close()
-        j.quiet(8)
-        unavailable = lambda: sorted(e.get("from") for e in j.elements if e.tag.endswith("}presence") and e.get("type") == "unavailable")
-        self.assertEqual(unavailable(), [])
-        conns[2].close()
-        until(lambda: j.quiet(0.2) or len(unavailable()) >= 3, unavailable, 15)
-        j.quiet(4)
-        self.assertEqual(unavailable(), ["bot@raw.jackdaw.lab", "cat@raw.jackdaw.lab", "room@raw.jackdaw.lab/nick"])
-
-    def test_c_restart_is_not_noticed(self):
-        j = self.client("juliet")
-        c = self.raw().ready()
-        time.sleep(2.5)
-        c.close()
-        time.sleep(0.5)
-        self.raw().ready()
-        j.quiet(7)
-        self.assertEqual([e for e in j.elements if e.get("type") == "unavailable"], [])
 
 
 if __name__ == "__main__":

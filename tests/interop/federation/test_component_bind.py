@@ -6,7 +6,6 @@ import hmac
 import os
 import socket
 import ssl
-import time
 import unittest
 
 from lab import CLIENT, SASL, SM, STREAM, TLS, Case, Jackdaw, Peer, Prosody, free_port, until

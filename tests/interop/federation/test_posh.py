@@ -12,7 +12,7 @@ import threading
 import time
 import unittest
 
-from lab import BIDI, DIALBACK, SASL, SERVER, STREAM, TLS, Case, Jackdaw, Peer, Prosody, free_port, until
+from lab import DIALBACK, SASL, SERVER, STREAM, TLS, Case, Jackdaw, Peer, Prosody, free_port
 
 
 def fingerprint(crt, hash="sha256"):

@@ -3,7 +3,7 @@
 import time
 import unittest
 
-from lab import CLIENT, Case, Jackdaw, Prosody, free_port, until
+from lab import CLIENT, Case, Jackdaw, Prosody, free_port
 from test_component import COMPONENT, Component
 
 NS, FORWARD, ROSTER, DISCO = "urn:xmpp:privilege:2", "urn:xmpp:forward:0", "jabber:iq:roster", "http://jabber.org/protocol/disco#info"
