@@ -46,7 +46,8 @@ enum names_verdict names_check(struct tls *t, struct span domain, const char **w
 void names_rely(struct leg *l)
 {
     struct tls_peer peer;
-    if (tls_get_peer(l->conn.tls, &peer))
+    /* Dates mean nothing to one that DNS itself names (RFC 7671 §5.1). */
+    if (tls_get_peer(l->conn.tls, &peer) && !peer.by_dane)
         l->certificate_ms = peer.expires_ms;
 }
 

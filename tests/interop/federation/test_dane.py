@@ -3,6 +3,7 @@
 here, so that nothing else can prove the self-signed ones."""
 import hashlib
 import subprocess
+import time
 import unittest
 
 from lab import Case, Jackdaw, Prosody, free_port, until
@@ -20,8 +21,8 @@ class Dane(Case):
         lab = cls.lab
         lab.dns_port = free_port()
         cls.servers = {}
-        for name in ("right.sec", "wrong.sec", "forged.sec"):
-            cert = lab.certificate(name, [name], self_signed=True)
+        for name in ("right.sec", "old.sec", "wrong.sec", "forged.sec"):
+            cert = lab.certificate(name, [name], days=0) if name == "old.sec" else lab.certificate(name, [name], self_signed=True)
             p = cls.servers[name] = Prosody(lab, name, certificate=cert)
             p.add("romeo")
             digest = key_digest(cert[0]) if name != "wrong.sec" else "00" * 32
@@ -39,7 +40,19 @@ class Dane(Case):
         self.addCleanup(r.close)
         j.message(r.full, "by dane")
         r.got("by dane", j.full)
-        self.assertEqual(self.jackdaw.stats("jackdaw_s2s_dane_total"), 1)
+        self.assertGreaterEqual(self.jackdaw.stats("jackdaw_s2s_dane_total"), 1)
+
+    def test_certificate_out_of_date(self):
+        """Its dates mean nothing when DNS names the certificate itself (RFC 7671, 5.1)."""
+        j, r = self.jackdaw.client("juliet"), self.servers["old.sec"].client("romeo")
+        self.addCleanup(j.close)
+        self.addCleanup(r.close)
+        j.message(r.full, "old but named")
+        r.got("old but named", j.full)
+        time.sleep(2.5)
+        j.message(r.full, "on the same stream")
+        r.got("on the same stream", j.full)
+        self.assertEqual(self.jackdaw.stats('jackdaw_s2s_refused_total{reason="certificate-expired"}'), 0)
 
     def test_record_that_is_wrong(self):
         j = self.jackdaw.client("juliet")
