@@ -62,6 +62,13 @@ BIO_METHOD *tls_slice_method(void)
     return method;
 }
 
+/* Clearing an empty queue costs as much as a tenth of a record. */
+static void clear_errors(void)
+{
+    if (ERR_peek_error() != 0)
+        ERR_clear_error();
+}
+
 static void enter(struct tls *t, struct span in, struct buf *out)
 {
     slice.in = in;
@@ -189,7 +196,7 @@ enum tls_status tls_feed(struct tls *t, struct span in, struct buf *plain, struc
 {
     if (t->status == TLS_FAILED || t->status == TLS_CLOSED)
         return t->status;
-    ERR_clear_error();
+    clear_errors();
     enter(t, in, out);
     enum tls_status now = t->status;
     if (now == TLS_HANDSHAKING)
@@ -197,7 +204,7 @@ enum tls_status tls_feed(struct tls *t, struct span in, struct buf *plain, struc
     if (now == TLS_OPEN)
         now = step_read(t, plain);
     leave();
-    ERR_clear_error();
+    clear_errors();
     return now;
 }
 
