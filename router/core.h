@@ -80,6 +80,7 @@ struct core {
     struct list idle_users;  /* candidates for eviction, oldest first */
     struct list stuck_users; /* their batches are refused for good (user.c) */
     uint64_t full_since_ms;  /* the store has refused what adds to it since then, 0 = it takes it */
+    uint64_t full_last_ms;   /* when it last did */
     uint64_t full_try_ms;    /* when the next one may try */
     struct list floor_users; /* their mailbox floor has moved and is not written yet */
     struct timer floors;

@@ -18,6 +18,7 @@
 
 #define NS_CHATSTATES "http://jabber.org/protocol/chatstates"
 #define TARGETS_MAX   64
+#define LATE_MS       60000 /* how long after a full store a stanza may come that was refused then */
 
 static struct stat_counter duplicates = STAT_COUNTER(
     "jackdaw_router_duplicates_total", "Stanzas that had been taken before, acknowledged again", NULL);
@@ -395,12 +396,26 @@ static enum verdict deliver_volatile(struct task *t, const struct targets *targe
     return PASS;
 }
 
+/* Refused while the store was full and answered with an error, but its sender's router died before that had
+ * come: those behind it have been taken since, so it is refused again. */
+static bool comes_too_late(const struct task *t)
+{
+    const struct core *c = t->core;
+    return c->full_last_ms != 0 && c->now_ms - c->full_last_ms < LATE_MS && t->token != 0 &&
+           t->origin.sid != 0 && mailbox_taken_after(t->user, t->origin.sid, t->origin.n);
+}
+
 static enum verdict take_message(struct task *t, const struct targets *targets)
 {
     if (t->stanza.type == STANZA_HEADLINE || !is_durable(&t->stanza))
         return targets->count > 0 ? deliver_volatile(t, targets) : task_drop(t, "volatile-offline");
     if (t->origin.sid != 0 && mailbox_taken(t->user, t->origin.sid, t->origin.n))
         return duplicate(t);
+    if (comes_too_late(t)) {
+        route_done(t->core, t->node, t->token, WIRE_DONE_FULL);
+        t->token = 0;
+        return DONE;
+    }
     if (targets->count == 0 && t->user->entry_count >= (uint64_t)t->core->conf->mailbox_messages_max) {
         stat_add(&mailbox_full, 1);
         return task_refuse(t, STANZA_E_SERVICE_UNAVAILABLE, "the recipient's mailbox is full");

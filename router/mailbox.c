@@ -46,10 +46,21 @@ static bool taken_has(const struct taken *t, uint64_t n)
     return t != NULL && n <= t->n && (t->n - n >= 64 || (t->last >> (t->n - n) & 1) != 0);
 }
 
-bool mailbox_taken(struct user *u, uint64_t sid, uint64_t n)
+static const struct taken *taken_of(const struct user *u, uint64_t sid)
 {
     const struct taken *young = idmap_get(&u->taken[0], sid);
-    return taken_has(young != NULL ? young : idmap_get(&u->taken[1], sid), n);
+    return young != NULL ? young : idmap_get(&u->taken[1], sid);
+}
+
+bool mailbox_taken(struct user *u, uint64_t sid, uint64_t n)
+{
+    return taken_has(taken_of(u, sid), n);
+}
+
+bool mailbox_taken_after(struct user *u, uint64_t sid, uint64_t n)
+{
+    const struct taken *t = taken_of(u, sid);
+    return t != NULL && t->n > n;
 }
 
 void mailbox_taken_free(struct idmap *taken)

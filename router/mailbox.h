@@ -9,6 +9,9 @@
  * of a session; what is older counts as taken). */
 bool mailbox_taken(struct user *u, uint64_t sid, uint64_t n);
 
+/* True when one after n was. */
+bool mailbox_taken_after(struct user *u, uint64_t sid, uint64_t n);
+
 /* What is known of a session: nothing, when all is zero. */
 struct taken {
     uint64_t n;    /* the highest that was taken */

@@ -333,6 +333,7 @@ bool user_may_try(struct core *c)
 
 static void note_full(struct core *c)
 {
+    c->full_last_ms = MAX(c->now_ms, 1);
     if (c->full_since_ms != 0)
         return;
     c->full_since_ms = MAX(c->now_ms, 1);
