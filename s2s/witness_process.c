@@ -28,6 +28,7 @@
 #define REDIS_MS 3000 /* for each word to Redis */
 #define PROOF_MS 3000 /* for all other servers to end their connections */
 #define KEEP_S   "300"
+#define TURN_MS  1 /* nothing is under way after the last answer, and others wait */
 
 enum socket_state { SOCKET_FLOWS, SOCKET_SHUT, SOCKET_PROVEN, SOCKET_UNKNOWN };
 
@@ -144,7 +145,7 @@ static bool settle(struct watcher *w)
 {
     uint64_t end = clock_mono_ms() + REDIS_MS;
     while (w->waiting > 0 && clock_mono_ms() < end)
-        ring_turn(w->ring, 50);
+        ring_turn(w->ring, TURN_MS);
     bool good = w->waiting == 0 && w->failed == 0;
     if (!good)
         log_error("witness", "Redis does not take what process=%s leaves behind: stanzas may come twice",
@@ -167,7 +168,7 @@ static bool open_redis(struct watcher *w)
     w->redis = w->ring != NULL ? redis_new(w->ring, &config, on_state, w, &error) : NULL;
     uint64_t end = clock_mono_ms() + REDIS_MS;
     while (w->redis != NULL && !redis_is_up(w->redis) && clock_mono_ms() < end)
-        ring_turn(w->ring, 50);
+        ring_turn(w->ring, TURN_MS);
     bool good = w->redis != NULL && redis_is_up(w->redis);
     if (!good)
         log_error("witness",
