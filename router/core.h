@@ -96,6 +96,7 @@ struct core {
     struct buf local;                /* frames to this router itself (struct rcbuf *, owned) */
     uint64_t begun[CORE_SLOTS / 64]; /* bit per slot: route_reroute has sent its first stanza */
     bool rerouting;
+    uint64_t resumed[CORE_SLOTS / 64]; /* bit per slot: route_reroute takes it up again */
     uint64_t stalled[CORE_SLOTS / 64]; /* bit per slot: stanzas to it wait to be sent again (route.c) */
     struct components components;
     struct asked_table asked;

@@ -400,8 +400,9 @@ static bool stays(struct core *c, const struct pending *p, struct span target)
     struct jid jid;
     if (!jid_split(target, &jid) || !core_is_local_domain(c, jid_domain(&jid)))
         return true;
-    const char *owner = core_owner(c, c->out.slot(target));
-    return owner != NULL && strcmp(owner, p->node) == 0;
+    uint16_t slot = c->out.slot(target);
+    const char *owner = core_owner(c, slot);
+    return owner != NULL && strcmp(owner, p->node) == 0 && !is_marked(c->resumed, slot);
 }
 
 static bool has_moved_target(struct core *c, const struct pending *p)
@@ -428,8 +429,9 @@ static bool must_move(struct core *c, const struct pending *p)
     return !c->out.alive(c->out.ctx, p->node, 0) || has_moved_target(c, p);
 }
 
-/* A fan-out whose node lives: only the targets that are another's now go there; to the others it has been
- * sent. True when such are left, and it stays pending for them. */
+/* A fan-out whose node lives goes again only to targets that are another's now, or whose slot is taken up
+ * again with what was before it; to the others it has been sent. True when such are left, and it stays
+ * pending for them. */
 static bool split(struct core *c, struct pending *p, struct wire_frame *f)
 {
     struct bundle *bundles = NULL;
@@ -523,6 +525,7 @@ void route_reroute(struct core *c)
 {
     struct pending **all = xmalloc((c->pending.count + 1) * sizeof *all);
     size_t count = 0, at = 0;
+    memcpy(c->resumed, c->stalled, sizeof c->resumed);
     struct pending *p;
     while ((p = idmap_next(&c->pending, &at)) != NULL)
         if (must_move(c, p))

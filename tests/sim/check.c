@@ -49,11 +49,12 @@ static int clients_of(int user)
 
 /* Among what one stream said to one user, a session hears in order. Where a second session may have had the
  * message before (another resource, or an old session that still waits) this need not be so, nor between
- * messages to the account, which wait for presence, and to the session, which do not. */
+ * messages to the account, which wait for presence, and to the session, which do not. A refused message is
+ * not acknowledged: when its router dies before that, it is said again and may find room then. */
 static void check_order(const struct client *c, int at)
 {
     const struct message *m = &w.messages[at];
-    if (clients_of(c->user) > 1 || m->at_us < c->order_from_us ||
+    if (clients_of(c->user) > 1 || m->refused || m->at_us < c->order_from_us ||
         (m->to_client >= 0 && m->at_us < c->bound_us))
         return;
     for (int i = at + 1; i < w.message_count; i++) {
