@@ -320,7 +320,8 @@ static void run_waiters(struct list *waiters, enum store_result result)
 
 bool user_store_is_full(const struct core *c)
 {
-    return c->full_since_ms != 0 && c->now_ms - c->full_since_ms >= FULL_PATIENCE_MS;
+    return c->full_since_ms != 0 && c->now_ms - c->full_since_ms >= FULL_PATIENCE_MS &&
+           c->now_ms - c->full_last_ms < 2 * FULL_TRY_MS;
 }
 
 bool user_may_try(struct core *c)

@@ -100,8 +100,8 @@ void user_after_commit(struct user *u, user_commit_fn *fn, void *ctx);
  * The rest of the batch is still to be written then. */
 void user_after_adding(struct user *u, user_commit_fn *fn, void *ctx);
 
-/* True when the store has been full for a while: who sends messages should be told. user_may_try: somebody
- * has to, now and then. */
+/* True when the store has been full for a while and was so just now: who sends messages should be told.
+ * user_may_try: somebody has to, now and then. */
 bool user_store_is_full(const struct core *c);
 bool user_may_try(struct core *c);
 
