@@ -87,7 +87,7 @@ bool privilege_take(struct leg *l, const struct stanza *s, struct receipt *recei
     struct buf raw = {0};
     if (!privileges_of(s2s->conf, jid_domain(&s->from), &p) || !p.message)
         refuse(l, s, STANZA_E_FORBIDDEN, "s2s.privileges does not grant message:outgoing");
-    else if (!stanza_nested(s2s->index_parser, stanza_child_raw(s, child), path, ARRAY_LEN(path), &raw,
+    else if (!stanza_nested(s2s->index_parser, stanza_child_raw(s, child), path, ARRAY_LEN(path), NULL, &raw,
                             &inner) ||
              inner.kind != STANZA_MESSAGE || inner.to.domain_n == 0)
         refuse(l, s, STANZA_E_BAD_REQUEST, "there is no message to forward");

@@ -165,7 +165,7 @@ static enum verdict on_request(struct task *t, enum wake wake)
     if (p == NULL)
         return task_refuse(t, STANZA_E_FORBIDDEN, NULL);
     struct span payload = stanza_child_raw(&t->stanza, stanza_payload(&t->stanza));
-    bool good = stanza_nested(t->core->parser, payload, path, ARRAY_LEN(path), &raw, &inner) &&
+    bool good = stanza_nested(t->core->parser, payload, path, ARRAY_LEN(path), NS_CLIENT, &raw, &inner) &&
                 inner.kind == STANZA_IQ && inner.type == t->stanza.type && may_ask(p, &inner) &&
                 (inner.from.domain_n == 0 || span_is(jid_full(&inner.from), t->user->bare));
     enum verdict v = good ? ask(t, &inner) : task_refuse(t, STANZA_E_FORBIDDEN, NULL);

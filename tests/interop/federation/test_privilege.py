@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 """Privileged components (XEP-0356): one that may everything, one that may little, a server beside them."""
+import pathlib
 import time
 import unittest
 
@@ -63,6 +64,16 @@ class Privilege(Case):
         little = self.component("little", "two").permissions
         self.assertEqual({p.get("access"): (p.get("type"), p.get("push")) for p in little.iter(f"{{{NS}}}perm")},
                          {"roster": ("get", "false"), "presence": ("managed_entity", None)})
+
+    def test_component_made_with_slixmpp(self):
+        j = self.client()
+        p = self.lab.process(["/usr/bin/python3", pathlib.Path(__file__).with_name("privileged.py"), "all.jackdaw.lab", "one", "jackdaw.lab",
+                              self.jackdaw.component_port, "tybalt@jackdaw.lab", "mab@all.jackdaw.lab", j.full], "slixmpp")
+        self.addCleanup(self.lab.stop_process, p)
+        j.got("from slixmpp", "tybalt@jackdaw.lab")
+        said = (self.lab.dir / "slixmpp.out").read_text()
+        self.assertIn("('message', 'outgoing')", said)
+        self.assertIn("roster [('mab@all.jackdaw.lab', 'By slixmpp')]", said)
 
     # The roster
 

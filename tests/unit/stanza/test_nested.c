@@ -12,14 +12,30 @@ static const struct stanza_path path[] = {{"privilege", "urn:p"}, {"forwarded", 
 static struct buf out;
 static struct stanza inner;
 
-static bool find(const char *element)
+static bool find_in(const char *element, const char *ns)
 {
     struct xml_parser *parser = xml_parser_new(NS_CLIENT);
     buf_clear(&out);
     buf_reserve(&out, 4096);
-    bool found = stanza_nested(parser, span_of(element), path, ARRAY_LEN(path), &out, &inner);
+    bool found = stanza_nested(parser, span_of(element), path, ARRAY_LEN(path), ns, &out, &inner);
     xml_parser_free(parser);
     return found;
+}
+
+static bool find(const char *element)
+{
+    return find_in(element, NS_CLIENT);
+}
+
+static void test_of_a_component(void **state)
+{
+    static const char *const element =
+        "<privilege xmlns='urn:p'><forwarded xmlns='urn:f'><message xmlns='jabber:component:accept' to='b@y'>"
+        "<body>t</body></message></forwarded></privilege>";
+    (void)state;
+    assert_false(find(element));
+    assert_true(find_in(element, NULL));
+    assert_true(span_is(inner.raw, "<message to='b@y'><body>t</body></message>"));
 }
 
 static void test_found(void **state)
@@ -63,6 +79,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_found),
+        cmocka_unit_test(test_of_a_component),
         cmocka_unit_test(test_refused),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
