@@ -34,7 +34,12 @@ def arguments():
     p.add_argument("--every", type=float, default=16, help="milliseconds between two messages of a probe")
     p.add_argument("--parts", default="hand_over,drain,kill_routers,kill_managers", help="which, in that order")
     p.add_argument("--routers", type=int, default=3)
-    p.add_argument("--strict", action="store_true", help="a pause over 50 ms is wrong (on a machine with nothing else to do)")
+    p.add_argument(
+        "--strict",
+        action="store_true",
+        default=bool(os.environ.get("JACKDAW_TESTS_LONG")),
+        help="a pause over 50 ms is wrong (on a machine with nothing else to do); else a median over 150 ms",
+    )
     p.add_argument("--port-offset", type=int, default=9200)
     p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     p.add_argument("--dir")
@@ -204,10 +209,10 @@ class Planned(chaos.Run):
                 pauses.setdefault((what, i in moved), []).append(t)
         for (what, moved), values in sorted(pauses.items(), key=str):
             self.counts[f"pause_{what}_{'of_the_moved' if moved else 'of_others'}"] = times_ms(values)
-            if max(values) > 500000:
+            if max(values) > (500000 if self.args.strict else 2000000):
                 self.violations.append(f"a message took {max(values) / 1000:.0f} ms at a {what}")
             limit = quantile(values, 0.99 if self.args.strict else 0.5)
-            if limit > 50000:
+            if limit > (50000 if self.args.strict else 150000):
                 self.violations.append(f"{what}: the pause of a user was {limit / 1000:.0f} ms ({'99 %' if self.args.strict else 'median'})")
 
 
