@@ -19,11 +19,13 @@ KILL_S = 5
 
 
 class Kill(Case):
+    peer = {}
+
     @classmethod
     def prepare(cls):
         lab = cls.lab
         lab.dns_port = free_port()
-        cls.prosody = Prosody(lab, "prosody.lab", extra="smacks_s2s_resend = true")
+        cls.prosody = Prosody(lab, "prosody.lab", extra="smacks_s2s_resend = true", **cls.peer)
         cls.jackdaw = Jackdaw(lab, "jackdaw.lab", s2s=2)
         lab.serve("jackdaw.lab", cls.jackdaw.port)
         lab.serve("prosody.lab", cls.prosody.port)
@@ -204,6 +206,18 @@ class Kill(Case):
             self.assertEqual((sorted(lost)[:5], sorted(twice)[:5]), ([], []))
             self.assertEqual(refused & set(got), set(), "arrived, and answered with an error")
             self.assertLessEqual(len(refused), len(sent) // 50)
+
+
+class BothWays(Kill):
+    """XEP-0288: one connection for what comes and what goes."""
+    peer = {"bidi": True}
+    test_router_out = test_with_its_witness = test_steady = None
+
+
+class WithoutManagement(Kill):
+    """A peer that never says what it has: once all the same."""
+    peer = {"sm": False}
+    test_router_out = test_with_its_witness = test_steady = test_s2s_in = None
 
 
 class Flow:
