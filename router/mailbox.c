@@ -107,11 +107,14 @@ void mailbox_untake(struct user *u, uint64_t sid, struct taken before)
         *t = before;
 }
 
-/* From the mailbox: what is not there any more has been finished. */
+/* From the mailbox, oldest first: what was before the first that is still there has been finished; what is
+ * missing behind it was refused (finished.h keeps the others for a while). */
 static void take_restored(struct user *u, uint64_t sid, uint64_t n)
 {
+    bool first = taken_of(u, sid) == NULL;
     mailbox_take(u, sid, n);
-    ((struct taken *)idmap_get(&u->taken[0], sid))->last = UINT64_MAX;
+    if (first)
+        ((struct taken *)idmap_get(&u->taken[0], sid))->last = UINT64_MAX;
 }
 
 /* Entries */
