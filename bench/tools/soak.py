@@ -121,6 +121,8 @@ def main():
         lines.append(text)
         print(text, flush=True)
 
+    logs = a.out.with_suffix(".logs")
+    logs.mkdir(parents=True, exist_ok=True)  # before ten minutes are spent
     with Cluster(a.build, a.offset, settings=a.set) as cluster:
         rate = a.rate or a.share * saturation(cluster, a, say)
         say(f"{a.minutes:g} minutes at {rate:,.0f} messages a second")
@@ -130,7 +132,7 @@ def main():
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
         watch.stopped.set()
         watch.join()
-        shutil.copytree(cluster.dir / "log", a.out.with_suffix(".log"), dirs_exist_ok=True)
+        shutil.copytree(cluster.dir / "log", logs, dirs_exist_ok=True)
     result = json.loads(done.stdout) if done.stdout else {}
     result["memory"] = watch.samples
     a.out.with_suffix(".json").write_text(json.dumps(result, indent=1))
