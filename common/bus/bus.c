@@ -1,15 +1,15 @@
 /* The peers of a process: one link (link.h) each, over one socket (socket.h).
  *
  * A message finds its peer by the route it came from, a hello by the name in it; the hello's route then is
- * the peer's route. When a link breaks (ZeroMQ's monitor, a send to a lost route, long silence), the side
- * that dials first tries a plain connect to the endpoint: refused means that nobody listens there any more,
- * which is told as suspect(certain) and tried again with back-off; accepted means that dialing is worth it.
- * The other side, where the monitor does not say whose connection broke, sends everybody a heartbeat: ZeroMQ
+ * the peer's route. When a link breaks (the carrier says so, a send to a lost route, long silence), the
+ * side that dials first tries a plain connect to the endpoint: refused means that nobody listens there any
+ * more, which is told as suspect(certain) and tried again with back-off; accepted means that dialing is worth
+ * it. The other side, which is not told whose connection broke, sends everybody a heartbeat: the carrier
  * refuses the one to the lost route; the same plain connect then tells whether the process is dead.
  *
- * Frames wait in their link until the turn hook, which flushes the peers marked dirty and reads until the
- * socket is empty (FACTS.md section 4). Peers die in the middle of callbacks, so they go to a list and are
- * freed at the end of the hook. */
+ * Frames wait in their link until the turn hook, which flushes the peers marked dirty and reads what waits in
+ * the carrier. Peers die in the middle of callbacks, so they go to a list and are freed at the end of the
+ * hook. */
 #include "common/bus/bus.h"
 
 #include <errno.h>
@@ -29,8 +29,8 @@
 #define REDIAL_FIRST_MS   10
 #define REDIAL_MAX_MS     1000
 #define PROBE_MAX_MS      1000
-#define RETRY_FULL_MS     2    /* ZeroMQ was full */
-#define CHECK_ACCEPTED_MS 3    /* after a break, until ZeroMQ has taken the route away */
+#define RETRY_FULL_MS     2    /* the carrier was full */
+#define CHECK_ACCEPTED_MS 3    /* after a break, until the route is gone */
 #define DRAIN_MAX         1000 /* messages per round of the hook */
 #define ROUNDS_MAX        4
 #define HANG_UP_SILENCES \
@@ -45,7 +45,7 @@ struct bus_peer {
     struct link link;
     bool linked; /* somebody called bus_link; else it dialed in by itself */
     bool dial;
-    bool dialed; /* ZeroMQ has a connection of ours, made or in the making */
+    bool dialed; /* there is a connection of ours, made or in the making */
     bool dead;
     char *endpoint;   /* may be NULL */
     struct buf route; /* empty: none; key in bus.routes */
@@ -358,28 +358,13 @@ static void come_up(struct bus_peer *p)
     p->bus->handler->up(p->bus->ctx, p);
 }
 
-static void count_drops(unsigned events, struct bus_peer *p)
-{
-    if ((events & LINK_DUPLICATE) != 0)
-        stat_add(&bus_stat_duplicate, 1);
-    if ((events & LINK_GAP) != 0)
-        stat_add(&bus_stat_gap, 1);
-    if ((events & LINK_STALE) != 0)
-        stat_add(&bus_stat_stale, 1);
-    if ((events & LINK_BAD) != 0) {
-        stat_add(&bus_stat_malformed, 1);
-        log_warn("bus", "malformed message dropped peer=%s: are all nodes of the same release?",
-                 p != NULL ? p->link.peer_name : "?");
-    }
-}
-
 static void take(struct bus_peer *p, struct link_in in)
 {
     struct bus *b = p->bus;
     struct span frame;
 
     if (in.events != 0)
-        count_drops(in.events, p);
+        bus_stats_dropped(in.events, p->link.peer_name);
     if ((in.events & LINK_UP) != 0)
         come_up(p);
     if (in.frame_count > 0) {
@@ -419,7 +404,7 @@ static void hello_came(struct bus *b, struct span route, struct span message, co
 
     if (!span_is(hello->to, b->name) || span_is(hello->from, b->name) || is_void(b, hello->incarnation) ||
         (p == NULL && b->strangers >= STRANGERS_MAX)) {
-        count_drops(LINK_STALE, NULL);
+        bus_stats_dropped(LINK_STALE, NULL);
         log_debug("bus", "hello refused from=%.*s to=%.*s", SPAN_FMT(hello->from), SPAN_FMT(hello->to));
         return;
     }
@@ -455,7 +440,7 @@ static void message_came(void *ctx, struct span route, struct span message)
             link_connected(&p->link, true, now_of(b));
             mark_dirty(p);
         }
-        count_drops(LINK_STALE, NULL);
+        bus_stats_dropped(LINK_STALE, NULL);
         return;
     }
     in = input(p, message);
@@ -495,7 +480,7 @@ static void dialed_lost(void *ctx, struct span endpoint)
             lost(p);
         }
     }
-    if (!known) /* ZeroMQ names the accepting end by its local address, which differs from a wildcard's */
+    if (!known) /* libzmq names the accepting end by its local address, which differs from a wildcard's */
         accepted_lost(ctx);
 }
 
@@ -656,6 +641,7 @@ struct bus *bus_new(struct ring *ring, const struct bus_config *config, const st
                                 &(struct bus_socket_config){.name = b->name,
                                                             .listen = config->listen,
                                                             .curve_secret_key = config->curve_secret_key,
+                                                            .libzmq = config->libzmq,
                                                             .handler = &socket_handler,
                                                             .ctx = b},
                                 error);
@@ -700,7 +686,7 @@ bool bus_is_idle(const struct bus *b)
 
 const char *bus_endpoint(const struct bus *b)
 {
-    return bus_socket_endpoint(b->socket);
+    return b->socket->endpoint;
 }
 
 struct bus_peer *bus_link(struct bus *b, const char *name, uint64_t incarnation, const char *endpoint,

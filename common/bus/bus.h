@@ -1,5 +1,5 @@
 /* Links between processes over ZeroMQ (owned here): ordered, each frame once while both incarnations live,
- * with credit.
+ * with credit. In clear the loop speaks ZeroMQ's protocol itself; what is encrypted goes through libzmq.
  *
  * ZeroMQ forgets silently, so a link has its own numbers: every batch carries the sender's incarnation, a
  * sequence number and the highest sequence taken from the other side; what is not acknowledged is kept and
@@ -23,6 +23,7 @@ struct bus_config {
     uint64_t incarnation;         /* drawn at start, never 0 */
     const char *listen;           /* ipc://… or tcp://… (port * = any); NULL or "": only dials (tools) */
     const char *curve_secret_key; /* Z85; NULL or "" = links in clear */
+    bool libzmq;                  /* links in clear, too, by libzmq's threads; else by the loop */
     unsigned heartbeat_ms;
     size_t window_bytes; /* unacknowledged bytes per link before bus_ready says no; 0 = default 4 MiB */
 };

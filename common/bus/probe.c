@@ -2,9 +2,9 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <sys/un.h>
 #include <unistd.h>
 
+#include "common/bus/address.h"
 #include "common/ring/ring.h"
 
 struct probe {
@@ -27,25 +27,10 @@ static void ended(struct ring_op *op, struct ring_result result)
         fn(ctx, result.res);
 }
 
-/* The socket address of an endpoint; 0 when it is none of ours to read. */
-static socklen_t endpoint_address(const char *endpoint, struct sockaddr_storage *out)
-{
-    struct sockaddr_un *un = (struct sockaddr_un *)out;
-
-    if (strncmp(endpoint, "tcp://", 6) == 0)
-        return ring_address(endpoint + 6, out);
-    if (strncmp(endpoint, "ipc://", 6) != 0 || endpoint[6] == '@' ||
-        strlen(endpoint + 6) >= sizeof un->sun_path)
-        return 0;
-    un->sun_family = AF_UNIX;
-    memcpy(un->sun_path, endpoint + 6, strlen(endpoint + 6) + 1);
-    return sizeof *un;
-}
-
 struct probe *probe_start(struct ring *ring, const char *endpoint, probe_fn *fn, void *ctx)
 {
     struct probe *p = xcalloc(1, sizeof *p);
-    socklen_t n = endpoint_address(endpoint, &p->address);
+    socklen_t n = address_of(endpoint, &p->address);
 
     p->fd = n > 0 ? socket(p->address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0) : -1;
     if (p->fd < 0) {

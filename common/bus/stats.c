@@ -1,5 +1,8 @@
 #include "common/bus/stats.h"
 
+#include "common/bus/link.h"
+#include "common/log/log.h"
+
 /* So that name and help of a family are written once. */
 #define COUNTER(...) STAT_COUNTER(__VA_ARGS__)
 #define FRAMES       "jackdaw_bus_frames_total", "Frames between processes"
@@ -18,10 +21,12 @@ struct stat_counter bus_stat_resends =
     STAT_COUNTER("jackdaw_bus_resends_total", "Batches sent again after a reconnect or a gap", NULL);
 struct stat_counter bus_stat_stalls =
     STAT_COUNTER("jackdaw_bus_stalls_total", "Times a link's window filled up (back-pressure)", NULL);
-struct stat_counter bus_stat_duplicate = COUNTER(DROPPED, "reason=\"duplicate\"");
-struct stat_counter bus_stat_gap = COUNTER(DROPPED, "reason=\"gap\"");
-struct stat_counter bus_stat_stale = COUNTER(DROPPED, "reason=\"stale\"");
-struct stat_counter bus_stat_malformed = COUNTER(DROPPED, "reason=\"malformed\"");
+struct stat_counter bus_stat_refused =
+    STAT_COUNTER("jackdaw_bus_refused_total", "Connections between processes ended at the handshake", NULL);
+static struct stat_counter bus_stat_duplicate = COUNTER(DROPPED, "reason=\"duplicate\"");
+static struct stat_counter bus_stat_gap = COUNTER(DROPPED, "reason=\"gap\"");
+static struct stat_counter bus_stat_stale = COUNTER(DROPPED, "reason=\"stale\"");
+static struct stat_counter bus_stat_malformed = COUNTER(DROPPED, "reason=\"malformed\"");
 struct stat_gauge bus_stat_links = STAT_GAUGE("jackdaw_bus_links", "Links that are up", NULL);
 static struct stat_gauge unacked_bytes =
     STAT_GAUGE("jackdaw_bus_unacknowledged_bytes", "Bytes queued or sent and not yet acknowledged", NULL);
@@ -33,7 +38,7 @@ void bus_stats_register(int64_t (*unacked)(void *ctx), void *ctx)
         &bus_stat_batches_out.meta, &bus_stat_bytes_in.meta,   &bus_stat_bytes_out.meta,
         &bus_stat_resends.meta,     &bus_stat_stalls.meta,     &bus_stat_duplicate.meta,
         &bus_stat_gap.meta,         &bus_stat_stale.meta,      &bus_stat_malformed.meta,
-        &bus_stat_links.meta,       &unacked_bytes.meta};
+        &bus_stat_refused.meta,     &bus_stat_links.meta,      &unacked_bytes.meta};
 
     unacked_bytes.read = unacked;
     unacked_bytes.ctx = ctx;
@@ -45,4 +50,19 @@ void bus_stats_forget(void *ctx)
 {
     if (unacked_bytes.ctx == ctx)
         unacked_bytes.read = NULL;
+}
+
+void bus_stats_dropped(unsigned events, const char *peer)
+{
+    if ((events & LINK_DUPLICATE) != 0)
+        stat_add(&bus_stat_duplicate, 1);
+    if ((events & LINK_GAP) != 0)
+        stat_add(&bus_stat_gap, 1);
+    if ((events & LINK_STALE) != 0)
+        stat_add(&bus_stat_stale, 1);
+    if ((events & LINK_BAD) != 0) {
+        stat_add(&bus_stat_malformed, 1);
+        log_warn("bus", "malformed message dropped peer=%s: are all nodes of the same release?",
+                 peer != NULL ? peer : "?");
+    }
 }

@@ -441,6 +441,7 @@ static bool open_bus(struct proc *p, char **error)
                                 .incarnation = p->node.incarnation,
                                 .listen = listen,
                                 .curve_secret_key = p->conf->bus_curve_secret_key,
+                                .libzmq = p->conf->bus_libzmq,
                                 .heartbeat_ms = (unsigned)p->conf->bus_heartbeat_ms};
     p->bus = bus_new(p->ring, &config, &bus_events, p, error);
     free(listen);
