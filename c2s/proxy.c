@@ -9,15 +9,6 @@ static const char signature[12] = "\r\n\r\n\0\r\nQUIT\n";
 
 enum { V1_MAX_BYTES = 107, V2_HEAD_BYTES = 16 };
 
-/* The next word of a line, up to a blank or its end. */
-static struct span take_word(struct span *line)
-{
-    size_t n = span_index(*line, ' ');
-    struct span word = span_sub(*line, 0, n);
-    *line = span_sub(*line, n + 1, line->n);
-    return word;
-}
-
 static bool set_text_address(struct proxy_header *out, int family, struct span host, struct span port)
 {
     char text[64];
@@ -48,16 +39,16 @@ static enum proxy_status parse_v1(struct span in, struct proxy_header *out)
     if (line.n == 0 || line.p[line.n - 1] != '\r')
         return PROXY_BAD;
     line.n--;
-    take_word(&line);
-    struct span family = take_word(&line);
+    span_cut(&line, ' ');
+    struct span family = span_cut(&line, ' ');
     if (span_is(family, "UNKNOWN"))
         return PROXY_OK;
     bool v4 = span_is(family, "TCP4");
     if (!v4 && !span_is(family, "TCP6"))
         return PROXY_BAD;
-    struct span source = take_word(&line);
-    take_word(&line);
-    struct span port = take_word(&line);
+    struct span source = span_cut(&line, ' ');
+    span_cut(&line, ' ');
+    struct span port = span_cut(&line, ' ');
     return set_text_address(out, v4 ? AF_INET : AF_INET6, source, port) ? PROXY_OK : PROXY_BAD;
 }
 

@@ -26,12 +26,9 @@ struct known {
 static bool lists(const struct place *p, struct span domain)
 {
     struct span rest = span_of(p->domains);
-    while (rest.n > 0) {
-        size_t at = span_index(rest, ' ');
-        if (span_eq(span_sub(rest, 0, at), domain))
+    while (rest.n > 0)
+        if (span_eq(span_cut(&rest, ' '), domain))
             return true;
-        rest = span_sub(rest, MIN(at + 1, rest.n), SIZE_MAX);
-    }
     return false;
 }
 
@@ -131,14 +128,12 @@ void components_at(struct core *c, const char *node, uint64_t incarnation, struc
     if (old != NULL)
         place_free(old);
     while (domains.n > 0) {
-        size_t at = span_index(domains, ' ');
-        struct span domain = span_sub(domains, 0, at);
+        struct span domain = span_cut(&domains, ' ');
         if (map_get(&all->domains, domain) == NULL) {
             struct known *k = xcalloc(1, sizeof *k);
             k->domain = span_dup(domain);
             map_put(&all->domains, span_of(k->domain), k);
         }
-        domains = span_sub(domains, MIN(at + 1, domains.n), SIZE_MAX);
     }
     look(c);
 }

@@ -454,13 +454,9 @@ static bool has_assigned(const struct session *s, const struct entry *e)
 static void restore_marks(struct user *u, struct entry *e, struct span marks)
 {
     while (marks.n > 0) {
-        size_t blank = span_index(marks, ' ');
-        struct span mark = span_sub(marks, 0, blank);
-        marks = span_sub(marks, blank + 1, marks.n);
-        size_t equals = span_index(mark, '=');
+        struct span mark = span_cut(&marks, ' ');
         uint64_t sid, n;
-        if (!span_to_u64(span_sub(mark, 0, equals), UINT64_MAX, &sid) ||
-            !span_to_u64(span_sub(mark, equals + 1, mark.n), UINT64_MAX, &n))
+        if (!span_to_u64(span_cut(&mark, '='), UINT64_MAX, &sid) || !span_to_u64(mark, UINT64_MAX, &n))
             continue;
         struct session *s = session_find(u->core, sid);
         if (s == NULL || s->user != u || has_assigned(s, e))

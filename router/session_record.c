@@ -57,27 +57,10 @@ void session_save(struct session *s)
     buf_free(&b);
 }
 
-/* A cursor over the lines of a record. */
-static struct span next_line(struct span *text)
-{
-    size_t n = span_index(*text, '\n');
-    struct span line = span_sub(*text, 0, n);
-    *text = span_sub(*text, n + 1, text->n);
-    return line;
-}
-
-static struct span next_word(struct span *line)
-{
-    size_t n = span_index(*line, ' ');
-    struct span word = span_sub(*line, 0, n);
-    *line = span_sub(*line, n + 1, line->n);
-    return word;
-}
-
 static uint64_t next_number(struct span *line, bool *bad)
 {
     uint64_t v = 0;
-    *bad |= !span_to_u64(next_word(line), UINT64_MAX, &v);
+    *bad |= !span_to_u64(span_cut(line, ' '), UINT64_MAX, &v);
     return v;
 }
 
@@ -93,10 +76,10 @@ static bool parse_numbers(struct span line, struct numbers *x)
     bool bad = false;
     x->version = next_number(&line, &bad);
     x->sid = next_number(&line, &bad);
-    x->node = next_word(&line);
+    x->node = span_cut(&line, ' ');
     x->incarnation = next_number(&line, &bad);
     x->flags = next_number(&line, &bad);
-    bad |= !span_to_i64(next_word(&line), -128, 127, &x->priority);
+    bad |= !span_to_i64(span_cut(&line, ' '), -128, 127, &x->priority);
     x->in_handled = next_number(&line, &bad);
     x->out_sent = next_number(&line, &bad);
     x->out_acked = next_number(&line, &bad);
@@ -112,7 +95,7 @@ static bool parse_numbers(struct span line, struct numbers *x)
 static void restore_line(struct session *s, struct span line)
 {
     bool bad = false;
-    struct span kind = next_word(&line);
+    struct span kind = span_cut(&line, ' ');
     if (span_is(kind, "u")) {
         uint64_t n = next_number(&line, &bad);
         struct store_id id;
@@ -145,7 +128,7 @@ static void restore_one(struct user *u, struct span resource, struct span record
     struct core *c = u->core;
     struct numbers x;
     char node[64] = "";
-    if (!parse_numbers(next_line(&record), &x)) {
+    if (!parse_numbers(span_cut(&record, '\n'), &x)) {
         log_error("session", "a session record in Redis is malformed, dropped jid=%s resource=%.*s", u->bare,
                   SPAN_FMT(resource));
         store_drop(user_batch(u), STORE_SESSIONS, resource);
@@ -176,7 +159,7 @@ static void restore_one(struct user *u, struct span resource, struct span record
             s->presence = rcbuf_new(record.p + 2, record.n - 2);
             break;
         }
-        restore_line(s, next_line(&record));
+        restore_line(s, span_cut(&record, '\n'));
     }
     if ((x.flags & FLAG_DETACHED) != 0) {
         s->state = SESSION_DETACHED;

@@ -298,17 +298,11 @@ static void tail_add(struct s2s *s, uint64_t likeness, uint64_t sid, uint64_t n,
 static void tail_load(struct s2s *s, struct span text)
 {
     while (text.n > 0) {
-        size_t end = span_index(text, '\n');
-        struct span line = span_sub(text, 0, end);
+        struct span line = span_cut(&text, '\n');
         uint64_t v[4];
         unsigned i = 0;
-        text = span_sub(text, end + 1, text.n);
-        for (; i < 4; i++) {
-            size_t blank = span_index(line, ' ');
-            if (!span_to_u64(span_sub(line, 0, blank), UINT64_MAX, &v[i]))
-                break;
-            line = span_sub(line, blank + 1, line.n);
-        }
+        while (i < 4 && span_to_u64(span_cut(&line, ' '), UINT64_MAX, &v[i]))
+            i++;
         if (i == 4)
             tail_add(s, v[0], v[1], v[2], v[3] != 0);
     }

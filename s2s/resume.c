@@ -126,15 +126,6 @@ static void fail(struct leg *l)
     leg_write(l, "<failed xmlns='" NS_SM "'><item-not-found xmlns='" NS_STANZA_ERRORS "'/></failed>");
 }
 
-/* The next word of *text. */
-static struct span word(struct span *text)
-{
-    size_t blank = span_index(*text, ' ');
-    struct span first = span_sub(*text, 0, blank);
-    *text = span_sub(*text, blank + 1, text->n);
-    return first;
-}
-
 /* See on_message. */
 static void tell(struct s2s *s, const char *verb, const char *id, uint64_t number)
 {
@@ -149,9 +140,9 @@ static bool take_up(struct leg *l, const struct wait *w, struct span text)
 {
     uint64_t v[3];
     for (unsigned i = 0; i < 3; i++)
-        if (!span_to_u64(word(&text), UINT64_MAX, &v[i]))
+        if (!span_to_u64(span_cut(&text, ' '), UINT64_MAX, &v[i]))
             return false;
-    if (l->peer == NULL || !span_is(word(&text), l->peer) || !span_eq(text, buf_span(&l->from)))
+    if (l->peer == NULL || !span_is(span_cut(&text, ' '), l->peer) || !span_eq(text, buf_span(&l->from)))
         return false;
     leg_counts_from(l, &(struct leg_counts){v[0], v[1], v[2], w->h});
     l->session_id = xstrdup(w->id);
@@ -246,7 +237,7 @@ static void on_message(void *ctx, struct span message)
 {
     struct s2s *s = ctx;
     uint64_t number;
-    struct span verb = word(&message), id = word(&message);
+    struct span verb = span_cut(&message, ' '), id = span_cut(&message, ' ');
     if (!span_to_u64(message, UINT64_MAX, &number))
         return;
     if (span_is(verb, "has")) {

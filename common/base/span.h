@@ -51,6 +51,16 @@ int span_cmp(struct span a, struct span b);
 /* Index of byte c in s, or s.n when absent. */
 size_t span_index(struct span s, char c);
 
+/* The part of *rest before the first c, taken off together with c; everything when there is none. *rest keeps
+ * what stands behind, empty at the end: a text "a,b," gives "a", "b" and is used up. */
+static inline struct span span_cut(struct span *rest, char c)
+{
+    size_t n = span_index(*rest, c);
+    struct span part = span_sub(*rest, 0, n);
+    *rest = span_sub(*rest, n + 1, rest->n);
+    return part;
+}
+
 /* A fresh NUL-terminated copy; the caller frees it. */
 char *span_dup(struct span s);
 

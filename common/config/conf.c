@@ -81,11 +81,9 @@ static void list_split(struct conf_list *l, const char *text)
 {
     list_clear(l);
     for (struct span rest = span_of(text); rest.n > 0;) {
-        size_t comma = span_index(rest, ',');
-        struct span item = trim(span_sub(rest, 0, comma));
+        struct span item = trim(span_cut(&rest, ','));
         if (item.n > 0)
             list_append(l, item);
-        rest = span_sub(rest, comma + 1, rest.n);
     }
 }
 
@@ -154,9 +152,8 @@ static void add_allowed(struct buf *out, const struct option *o)
     case KIND_CHOICE:
         buf_add_str(out, "one of");
         for (struct span rest = span_of(o->choices); rest.n > 0;) {
-            size_t bar = span_index(rest, '|');
-            buf_addf(out, " \"%.*s\"", SPAN_FMT(span_sub(rest, 0, bar)));
-            rest = span_sub(rest, bar + 1, rest.n);
+            struct span choice = span_cut(&rest, '|');
+            buf_addf(out, " \"%.*s\"", SPAN_FMT(choice));
         }
         break;
     }
@@ -173,23 +170,17 @@ static bool refuse(const struct option *o, const char *where, struct buf *errors
 static struct span choice_text(const struct option *o, int index)
 {
     struct span rest = span_of(o->choices);
-    for (;; index--) {
-        size_t bar = span_index(rest, '|');
-        if (index == 0)
-            return span_sub(rest, 0, bar);
-        rest = span_sub(rest, bar + 1, rest.n);
-    }
+    for (; index > 0; index--)
+        span_cut(&rest, '|');
+    return span_cut(&rest, '|');
 }
 
 static int choice_find(const struct option *o, struct span text)
 {
     int index = 0;
-    for (struct span rest = span_of(o->choices); rest.n > 0; index++) {
-        size_t bar = span_index(rest, '|');
-        if (span_eq(span_sub(rest, 0, bar), text))
+    for (struct span rest = span_of(o->choices); rest.n > 0; index++)
+        if (span_eq(span_cut(&rest, '|'), text))
             return index;
-        rest = span_sub(rest, bar + 1, rest.n);
-    }
     return -1;
 }
 

@@ -66,12 +66,11 @@ bool privileges_parse(struct span item, struct privileges *out, const char **why
         return false;
     struct span rest = span_sub(item, at + 1, SIZE_MAX);
     while (rest.n > 0) {
-        at = span_index(rest, ' ');
+        struct span permission = span_cut(&rest, ' ');
         *why = "permissions are roster:get|set|both, push:true|false, message:outgoing, "
                "presence:managed_entity|roster, iq:NAMESPACE:get|set|both";
-        if (at > 0 && !read_permission(span_sub(rest, 0, at), out, &push_set))
+        if (permission.n > 0 && !read_permission(permission, out, &push_set))
             return false;
-        rest = span_sub(rest, MIN(at + 1, rest.n), SIZE_MAX);
     }
     bool reads = (out->roster & PRIVILEGE_GET) != 0;
     if (!push_set)

@@ -449,10 +449,9 @@ static void on_node_lost(void *ctx, redis_fn *fn, void *fn_ctx)
 /* Takes "MOVED SLOT HOST:PORT" apart; the node, NULL when it is no such thing. */
 static struct node *redirected(struct cluster *c, const struct redis_reply *reply, const struct node *from)
 {
-    struct span rest = reply->text, number;
-    rest = span_sub(rest, span_index(rest, ' ') + 1, rest.n);
-    number = span_sub(rest, 0, span_index(rest, ' '));
-    rest = span_sub(rest, number.n + 1, rest.n);
+    struct span rest = reply->text;
+    span_cut(&rest, ' ');
+    span_cut(&rest, ' '); /* the slot is the one asked for */
     size_t colon = rest.n;
     while (colon > 0 && rest.p[colon - 1] != ':')
         colon--;

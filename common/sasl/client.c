@@ -78,8 +78,7 @@ void sasl_client_free(struct sasl_client *c)
 /* The value of the field "letter=…" that opens *rest, which is cut off; p NULL when another stands there. */
 static struct span take(struct span *rest, char letter)
 {
-    struct span field = span_sub(*rest, 0, span_index(*rest, ','));
-    *rest = span_sub(*rest, field.n + 1, rest->n);
+    struct span field = span_cut(rest, ',');
     if (field.n < 2 || field.p[0] != letter || field.p[1] != '=')
         return (struct span){0};
     return span_sub(field, 2, field.n);

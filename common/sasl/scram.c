@@ -31,15 +31,6 @@ static bool is_plus(enum sasl_mech mech)
            mech == SASL_SCRAM_SHA_512_PLUS;
 }
 
-/* Cuts the next comma-separated field off *rest. */
-static struct span next_field(struct span *rest)
-{
-    size_t at = span_index(*rest, ',');
-    struct span field = span_sub(*rest, 0, at);
-    *rest = span_sub(*rest, at + 1, rest->n);
-    return field;
-}
-
 /* True, with *value the rest, when the field is "letter=...". */
 static bool field_is(struct span field, char letter, struct span *value)
 {
@@ -102,7 +93,7 @@ static enum sasl_error judge_binding(const struct sasl *s, struct span flag, str
 enum sasl_status scram_first(struct sasl *s, struct span message)
 {
     struct span rest = message, value, binding;
-    struct span flag = next_field(&rest), authzid = next_field(&rest);
+    struct span flag = span_cut(&rest, ','), authzid = span_cut(&rest, ',');
     if (rest.n == 0)
         return sasl_fail(s, SASL_E_MALFORMED_REQUEST);
     enum sasl_error refused = judge_binding(s, flag, &binding);
@@ -113,8 +104,8 @@ enum sasl_status scram_first(struct sasl *s, struct span message)
     struct span header = {message.p, message.n - rest.n};
     buf_add_span(&s->first_bare, rest);
     /* An "m=" here would be a mandatory extension; we know none. */
-    if (!field_is(next_field(&rest), 'n', &value) || !add_saslname(value, &s->username) ||
-        !field_is(next_field(&rest), 'r', &value) || !is_nonce(value))
+    if (!field_is(span_cut(&rest, ','), 'n', &value) || !add_saslname(value, &s->username) ||
+        !field_is(span_cut(&rest, ','), 'r', &value) || !is_nonce(value))
         return sasl_fail(s, SASL_E_MALFORMED_REQUEST);
     buf_add_span(&s->nonce, value);
     uint8_t more[SERVER_NONCE_BYTES];
@@ -171,10 +162,10 @@ enum sasl_status scram_final(struct sasl *s, struct span message, struct buf *ou
 {
     enum digest d = digest_of(s->mech);
     struct span rest = message, bound = {0}, nonce = {0}, proof_text = {0};
-    bool shaped = field_is(next_field(&rest), 'c', &bound) && field_is(next_field(&rest), 'r', &nonce);
+    bool shaped = field_is(span_cut(&rest, ','), 'c', &bound) && field_is(span_cut(&rest, ','), 'r', &nonce);
     struct span last = rest;
     while (span_index(last, ',') < last.n)
-        next_field(&last);
+        span_cut(&last, ',');
     struct buf proof = {0}, auth = {0};
     if (!shaped || !field_is(last, 'p', &proof_text) || !base64_decode(&proof, proof_text) ||
         proof.n != digest_size(d)) {

@@ -17,8 +17,7 @@ static struct span info_field(struct span info, const char *name)
 {
     size_t n = strlen(name);
     while (info.n > 0) {
-        struct span line = span_sub(info, 0, span_index(info, '\n'));
-        info = span_sub(info, line.n + 1, info.n);
+        struct span line = span_cut(&info, '\n');
         if (line.n > 0 && line.p[line.n - 1] == '\r')
             line.n--;
         if (line.n > n && line.p[n] == ':' && memcmp(line.p, name, n) == 0)

@@ -24,25 +24,18 @@ struct record {
     int64_t priority;
 };
 
-static struct span word_take(struct span *line)
-{
-    struct span word = span_sub(*line, 0, span_index(*line, ' '));
-    *line = span_sub(*line, word.n + 1, line->n);
-    return word;
-}
-
 /* False for a record of another version: the session is listed without details then. */
 static bool record_parse(struct span text, struct record *out)
 {
     struct span line = span_sub(text, 0, span_index(text, '\n'));
     *out = (struct record){0};
-    if (!span_is(word_take(&line), "1"))
+    if (!span_is(span_cut(&line, ' '), "1"))
         return false;
-    word_take(&line); /* session id */
-    out->node = word_take(&line);
-    word_take(&line); /* incarnation */
-    return span_to_u64(word_take(&line), UINT64_MAX, &out->flags) &&
-           span_to_i64(word_take(&line), -128, 127, &out->priority);
+    span_cut(&line, ' '); /* session id */
+    out->node = span_cut(&line, ' ');
+    span_cut(&line, ' '); /* incarnation */
+    return span_to_u64(span_cut(&line, ' '), UINT64_MAX, &out->flags) &&
+           span_to_i64(span_cut(&line, ' '), -128, 127, &out->priority);
 }
 
 static void session_print(struct listing *l, struct span resource, struct span text)

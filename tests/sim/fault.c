@@ -233,9 +233,7 @@ static unsigned spared;
 bool fault_spare(const char *list)
 {
     for (struct span rest = span_of(list); rest.n > 0;) {
-        size_t n = span_index(rest, ',');
-        struct span name = span_sub(rest, 0, n);
-        rest = span_sub(rest, n + 1, rest.n);
+        struct span name = span_cut(&rest, ',');
         unsigned f = 0;
         while (f < FAULT_COUNT && !span_is(name, names[f]))
             f++;

@@ -37,6 +37,26 @@ static void span_compares(void **state)
     free(copy);
 }
 
+static void span_cuts_parts_off(void **state)
+{
+    struct span rest = SPAN("one  two"), none = span_of(NULL);
+
+    (void)state;
+    assert_true(span_is(span_cut(&rest, ' '), "one"));
+    assert_true(span_is(rest, " two"));
+    assert_int_equal(span_cut(&rest, ' ').n, 0);
+    assert_true(span_is(rest, "two"));
+    assert_true(span_is(span_cut(&rest, ' '), "two"));
+    assert_int_equal(rest.n, 0);
+    assert_int_equal(span_cut(&rest, ' ').n, 0);
+    assert_int_equal(span_cut(&none, ' ').n, 0);
+
+    rest = SPAN("a,b,"); /* a separator at the end leaves nothing behind it */
+    assert_true(span_is(span_cut(&rest, ','), "a"));
+    assert_true(span_is(span_cut(&rest, ','), "b"));
+    assert_int_equal(rest.n, 0);
+}
+
 static void span_parses_numbers(void **state)
 {
     uint64_t u = 7;
@@ -243,6 +263,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(span_compares),
+        cmocka_unit_test(span_cuts_parts_off),
         cmocka_unit_test(span_parses_numbers),
         cmocka_unit_test(buf_grows),
         cmocka_unit_test(buf_formats_longer_than_its_room),
