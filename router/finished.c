@@ -68,10 +68,7 @@ void finished_load(struct user *u, const struct store_field *meta, size_t count)
     for (size_t i = 0; i < count; i++) {
         struct span name = meta[i].name;
         struct store_id id;
-        size_t dash = span_index(name, '-');
-        if (dash > 1 && dash < name.n && name.p[0] == 'f' &&
-            span_to_u64(span_sub(name, 1, dash - 1), UINT64_MAX, &id.ms) &&
-            span_to_u64(span_sub(name, dash + 1, name.n), UINT64_MAX, &id.seq))
+        if (name.n > 0 && name.p[0] == 'f' && store_id_parse(span_sub(name, 1, name.n), &id))
             push(u, id);
     }
 }

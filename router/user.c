@@ -119,16 +119,6 @@ static struct span meta_field(const struct store_user *loaded, const char *name)
     return (struct span){NULL, 0};
 }
 
-static struct store_id parse_id(struct span text)
-{
-    struct store_id id = {0, 0};
-    size_t dash = span_index(text, '-');
-    if (dash == text.n || !span_to_u64(span_sub(text, 0, dash), UINT64_MAX, &id.ms) ||
-        !span_to_u64(span_sub(text, dash + 1, text.n), UINT64_MAX, &id.seq))
-        return (struct store_id){0, 0};
-    return id;
-}
-
 static void claim_done(void *ctx, enum store_result result, const struct store_user *loaded)
 {
     struct user *u = ctx;
@@ -148,7 +138,8 @@ static void claim_done(void *ctx, enum store_result result, const struct store_u
     u->state = USER_READY;
     u->exists = loaded->exists;
     u->last_id = loaded->mailbox_last;
-    u->floor = parse_id(meta_field(loaded, "floor"));
+    u->floor = (struct store_id){0, 0};
+    store_id_parse(meta_field(loaded, "floor"), &u->floor);
     finished_load(u, loaded->hash[STORE_META], loaded->hash_count[STORE_META]);
     span_to_u64(meta_field(loaded, "roster_version"), UINT64_MAX, &u->roster_version);
     span_to_u64(meta_field(loaded, "last"), UINT64_MAX, &u->last_seen_ms);

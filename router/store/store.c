@@ -22,6 +22,15 @@ static void put_id(struct buf *b, struct store_id id)
     buf_add(b, &id.seq, sizeof id.seq);
 }
 
+bool store_id_parse(struct span text, struct store_id *out)
+{
+    struct store_id id;
+    if (!span_to_u64(span_cut(&text, '-'), UINT64_MAX, &id.ms) || !span_to_u64(text, UINT64_MAX, &id.seq))
+        return false;
+    *out = id;
+    return true;
+}
+
 void store_put(struct store_batch *b, enum store_hash hash, struct span field, struct span value)
 {
     begin(b, STORE_OP_PUT, hash);

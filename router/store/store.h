@@ -154,4 +154,7 @@ static inline int store_id_cmp(struct store_id a, struct store_id b)
     return a.seq < b.seq ? -1 : a.seq > b.seq;
 }
 
+/* Parses all of text as an id, "MS-SEQ". False on anything else: *out is not changed then. */
+bool store_id_parse(struct span text, struct store_id *out);
+
 #endif

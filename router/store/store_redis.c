@@ -254,18 +254,11 @@ static void op_write(struct store_redis *s, const struct store_op *op)
 
 /* ---- reading replies */
 
-static bool id_parse(struct span text, struct store_id *id)
-{
-    size_t dash = span_index(text, '-');
-    return dash < text.n && span_to_u64(span_sub(text, 0, dash), UINT64_MAX, &id->ms) &&
-           span_to_u64(span_sub(text, dash + 1, text.n), UINT64_MAX, &id->seq);
-}
-
 static bool user_read(struct store_redis *s, const struct redis_reply *reply, struct store_user *user)
 {
     static const enum store_hash order[] = {STORE_ROSTER, STORE_SESSIONS, STORE_META};
     if (reply->kind != REDIS_KIND_LIST || reply->count < 6 || reply->items[4].kind != REDIS_KIND_NUMBER ||
-        !id_parse(reply->items[5].text, &user->mailbox_last))
+        !store_id_parse(reply->items[5].text, &user->mailbox_last))
         return false;
     size_t total = 0;
     for (size_t i = 0; i < ARRAY_LEN(order); i++) {
@@ -294,7 +287,7 @@ static bool user_read(struct store_redis *s, const struct redis_reply *reply, st
  * the rest of the mailbox stays readable and the entry goes the way of all others. */
 static bool entry_read(const struct call *call, const struct redis_reply *reply, struct store_entry *e)
 {
-    if (reply->kind != REDIS_KIND_LIST || reply->count != 2 || !id_parse(reply->items[0].text, &e->id))
+    if (reply->kind != REDIS_KIND_LIST || reply->count != 2 || !store_id_parse(reply->items[0].text, &e->id))
         return false;
     const struct redis_reply *fields = &reply->items[1];
     e->raw = redis_pair(fields, "r");

@@ -135,6 +135,19 @@ static struct store_batch one_message(uint64_t ms)
     return b;
 }
 
+static void test_ids(void **state)
+{
+    static const char *const bad[] = {"", "-", "7", "7-", "-7", "7-8-9", "7 -8", "18446744073709551616-0"};
+    struct store_id id = {1, 2};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+        assert_false(store_id_parse(span_of(bad[i]), &id));
+    assert_int_equal(store_id_cmp(id, (struct store_id){1, 2}), 0);
+    assert_true(store_id_parse(SPAN("18446744073709551615-7"), &id));
+    assert_int_equal(store_id_cmp(id, (struct store_id){UINT64_MAX, 7}), 0);
+}
+
 static void test_nothing_happens_before_run(void **state)
 {
     struct world *t = *state;
@@ -318,6 +331,7 @@ static void test_order(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_ids),
         cmocka_unit_test_setup_teardown(test_nothing_happens_before_run, setup, teardown),
         cmocka_unit_test_setup_teardown(test_claims, setup, teardown),
         cmocka_unit_test_setup_teardown(test_batch, setup, teardown),
