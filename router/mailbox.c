@@ -446,7 +446,7 @@ void deliver_restore_assignment(struct session *s, uint64_t n, struct store_id i
 static bool has_assigned(const struct session *s, const struct entry *e)
 {
     for (uint32_t i = 0; i < s->unacked_count; i++)
-        if (s->unacked[(s->unacked_at + i) % s->unacked_cap].entry == e)
+        if (unacked_at(s, i)->entry == e)
             return true;
     return false;
 }

@@ -126,7 +126,7 @@ static void session_free(struct session *s)
     list_del(&s->dirty);
     list_del(&s->routed);
     for (uint32_t i = 0; i < s->unacked_count; i++)
-        rcbuf_unref(s->unacked[(s->unacked_at + i) % s->unacked_cap].raw);
+        rcbuf_unref(unacked_at(s, i)->raw);
     free(s->unacked);
     free(s->voided);
     free(s->in_open);
@@ -203,7 +203,7 @@ void session_close(struct session *s)
     if (list_empty(&u->sessions))
         store_present(user_batch(u), u->slot, false);
     for (uint32_t i = 0; i < s->unacked_count; i++) {
-        struct unacked *x = &s->unacked[(s->unacked_at + i) % s->unacked_cap];
+        struct unacked *x = unacked_at(s, i);
         if (x->entry != NULL)
             deliver_entry_end(x->entry, false);
         if (x->work != 0)
@@ -270,13 +270,13 @@ struct unacked *session_unacked_push(struct session *s)
         uint32_t cap = s->unacked_cap == 0 ? 4 : s->unacked_cap * 2;
         struct unacked *ring = xcalloc(cap, sizeof *ring);
         for (uint32_t i = 0; i < s->unacked_count; i++)
-            ring[i] = s->unacked[(s->unacked_at + i) % s->unacked_cap];
+            ring[i] = *unacked_at(s, i);
         free(s->unacked);
         s->unacked = ring;
         s->unacked_cap = cap;
         s->unacked_at = 0;
     }
-    return &s->unacked[(s->unacked_at + s->unacked_count++) % s->unacked_cap];
+    return unacked_at(s, s->unacked_count++);
 }
 
 bool session_has_room(const struct session *s)
@@ -312,13 +312,13 @@ static void drop_oldest_volatile(struct session *s)
 {
     uint32_t kept = 0, dropped = 0;
     for (uint32_t i = 0; i < s->unacked_count; i++) {
-        struct unacked x = s->unacked[(s->unacked_at + i) % s->unacked_cap];
+        struct unacked x = *unacked_at(s, i);
         if (x.entry == NULL && x.work == 0 && dropped < VOLATILE_DROP) {
             rcbuf_unref(x.raw);
             dropped++;
             stat_add(&volatile_dropped, 1);
         } else {
-            s->unacked[(s->unacked_at + kept++) % s->unacked_cap] = x;
+            *unacked_at(s, kept++) = x;
         }
     }
     s->unacked_count = kept;
@@ -456,11 +456,6 @@ void session_number_anew(struct session *s)
 {
     s->numbering++;
     forget_given_back(s);
-}
-
-static struct unacked *unacked_at(struct session *s, uint32_t i)
-{
-    return &s->unacked[(s->unacked_at + i) % s->unacked_cap];
 }
 
 void session_give_back(struct session *s, struct entry *entry)
@@ -670,12 +665,12 @@ void session_assign(struct session *s, struct entry *entry, uint64_t n)
     session_unacked_push(s);
     uint32_t i = s->unacked_count - 1;
     for (; i > 0; i--) { /* records and marks come mixed: keep the row in order */
-        struct unacked *before = &s->unacked[(s->unacked_at + i - 1) % s->unacked_cap];
+        struct unacked *before = unacked_at(s, i - 1);
         if (before->n <= n)
             break;
-        s->unacked[(s->unacked_at + i) % s->unacked_cap] = *before;
+        *unacked_at(s, i) = *before;
     }
-    s->unacked[(s->unacked_at + i) % s->unacked_cap] = (struct unacked){n, entry, NULL, 0};
+    *unacked_at(s, i) = (struct unacked){n, entry, NULL, 0};
     entry->refs++;
     s->out_sent = MAX(s->out_sent, n);
 }
@@ -683,7 +678,7 @@ void session_assign(struct session *s, struct entry *entry, uint64_t n)
 void session_unassign_entry(struct session *s, struct entry *entry)
 {
     for (uint32_t i = 0; i < s->unacked_count; i++) {
-        struct unacked *x = &s->unacked[(s->unacked_at + i) % s->unacked_cap];
+        struct unacked *x = unacked_at(s, i);
         if (x->entry == entry) {
             x->entry = NULL;
             rcbuf_unref(x->raw);

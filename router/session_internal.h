@@ -12,6 +12,12 @@ struct session *session_make(struct user *u, uint64_t sid, struct span resource,
 /* The one place where a session changes its state; traced. */
 void session_enter_state(struct session *s, enum session_state state);
 
+/* The unacknowledged one at place i, the oldest at 0. */
+static inline struct unacked *unacked_at(const struct session *s, uint32_t i)
+{
+    return &s->unacked[(s->unacked_at + i) % s->unacked_cap];
+}
+
 /* A new place at the end of the unacknowledged row. */
 struct unacked *session_unacked_push(struct session *s);
 

@@ -31,7 +31,7 @@ void session_save(struct session *s)
              (unsigned long long)s->sm_out_base, s->resume_s, (unsigned long long)deadline,
              (unsigned long long)since, (unsigned long long)s->last_active_wall_ms);
     for (uint32_t i = 0; i < s->unacked_count; i++) {
-        const struct unacked *x = &s->unacked[(s->unacked_at + i) % s->unacked_cap];
+        const struct unacked *x = unacked_at(s, i);
         if (x->entry != NULL)
             buf_addf(&b, "u %llu %llu %llu\n", (unsigned long long)x->n, (unsigned long long)x->entry->id.ms,
                      (unsigned long long)x->entry->id.seq);

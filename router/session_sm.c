@@ -78,7 +78,7 @@ static void send_again(void *ctx, enum store_result result)
 static void send_again_from(struct session *s, uint32_t first)
 {
     for (uint32_t i = first; i < s->unacked_count; i++) {
-        const struct unacked *x = &s->unacked[(s->unacked_at + i) % s->unacked_cap];
+        const struct unacked *x = unacked_at(s, i);
         if (x->raw == NULL)
             continue;
         struct again *a = xcalloc(1, sizeof *a);
@@ -293,10 +293,10 @@ static void send_again_after(struct session *s, uint64_t had)
     unsigned count = 0;
     bool behind_mailbox = false;
     uint32_t first = 0;
-    while (first < s->unacked_count && s->unacked[(s->unacked_at + first) % s->unacked_cap].n <= had)
+    while (first < s->unacked_count && unacked_at(s, first)->n <= had)
         first++;
     for (uint32_t i = first; i < s->unacked_count; i++) {
-        struct unacked *x = &s->unacked[(s->unacked_at + i) % s->unacked_cap];
+        struct unacked *x = unacked_at(s, i);
         if (is_left_to_mailbox(x, behind_mailbox || count == RESEND_MAX)) {
             leave_to_mailbox(s, x);
             behind_mailbox = true;

@@ -2,7 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "router/session.h"
+#include "router/session_internal.h"
 #include "tests/sim/sim.h"
 
 int check_sent(struct client *from, int to_user, int to_client)
@@ -135,7 +135,7 @@ static void check_user(const struct node *n, const struct user *u)
         if (s->catching_up || s->reading)
             sim_fail("%s: %s still reads its mailbox", n->name, s->full);
         for (uint32_t i = 0; i < s->unacked_count; i++)
-            if (s->unacked[(s->unacked_at + i) % s->unacked_cap].entry != NULL)
+            if (unacked_at(s, i)->entry != NULL)
                 sim_fail("%s: %s has a message that is not acknowledged", n->name, s->full);
     }
     if (!list_empty(&u->entries))
