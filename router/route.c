@@ -103,18 +103,23 @@ static void retry_soon(struct core *c)
     timer_set(&c->timers, &c->retry, c->retry_at_ms);
 }
 
+/* The slot of a bare JID here, NO_SLOT for one elsewhere. */
+static uint16_t local_slot(const struct core *c, struct span bare)
+{
+    struct jid jid;
+    return jid_split(bare, &jid) && core_is_local_domain(c, jid_domain(&jid)) ? c->out.slot(bare) : NO_SLOT;
+}
+
 /* No link at this very moment: the next epoch finds it a way, or the old node is linked anew. What else is
  * for its slots waits behind it. */
 static void stall(struct core *c, struct pending *p, const struct wire_frame *f)
 {
     struct span targets = f->targets;
     struct wire_target t;
-    struct jid jid;
     p->node[0] = '\0';
     mark(c->stalled, p->slot, true);
     while (p->slot == NO_SLOT && targets.p != NULL && wire_target_next(&targets, &t))
-        if (jid_split(t.to, &jid) && core_is_local_domain(c, jid_domain(&jid)))
-            mark(c->stalled, c->out.slot(t.to), true);
+        mark(c->stalled, local_slot(c, t.to), true);
     retry_soon(c);
 }
 
@@ -263,17 +268,17 @@ static void bundle_target(struct core *c, struct bundle **bundles, size_t *count
     if (!jid_split(target, &jid))
         return;
     bool local = core_is_local_domain(c, jid_domain(&jid));
-    const char *node =
-        local ? core_owner(c, c->out.slot(target)) : c->out.gateway(c->out.ctx, jid_domain(&jid), from_bare);
+    uint16_t slot = local ? c->out.slot(target) : NO_SLOT;
+    const char *node = local ? core_owner(c, slot) : c->out.gateway(c->out.ctx, jid_domain(&jid), from_bare);
     if (!local && node == NULL) {
-        stat_add(&no_gateway,
-                 1); /* presence to another server while no s2s is alive: told again at the next change */
+        /* Presence to another server while no s2s is alive: told again at the next change. */
+        stat_add(&no_gateway, 1);
         return;
     }
+    if (!is_marked(c->stalled, slot))
+        slot = NO_SLOT;
     struct wire_target t = {.to = target};
-    uint16_t slot = local ? c->out.slot(target) : NO_SLOT;
-    wire_target_add(
-        &bundle_for(bundles, count, node, !local, is_marked(c->stalled, slot) ? slot : NO_SLOT)->targets, &t);
+    wire_target_add(&bundle_for(bundles, count, node, !local, slot)->targets, &t);
 }
 
 static void send_bundles(struct core *c, struct wire_frame *f, struct bundle *bundles, size_t count)
@@ -397,10 +402,9 @@ void route_abandon(struct core *c, struct list *routed)
 
 static bool stays(struct core *c, const struct pending *p, struct span target)
 {
-    struct jid jid;
-    if (!jid_split(target, &jid) || !core_is_local_domain(c, jid_domain(&jid)))
+    uint16_t slot = local_slot(c, target);
+    if (slot == NO_SLOT)
         return true;
-    uint16_t slot = c->out.slot(target);
     const char *owner = core_owner(c, slot);
     return owner != NULL && strcmp(owner, p->node) == 0 && !is_marked(c->resumed, slot);
 }
