@@ -319,14 +319,13 @@ static void take_over_now(void *ctx, enum store_result result)
 {
     struct kept_frame *k = ctx;
     struct wire_frame f;
-    if (result != STORE_FENCED && wire_decode(rcbuf_span(k->frame), &f)) {
-        if (f.kind == WIRE_RESUME)
-            session_resume(k->user, f.sid, f.name, (uint32_t)f.num, k->node, k->incarnation, f.token);
-        else
-            session_sync(k->user, &f, k->node, k->incarnation);
-    }
-    if (result == STORE_FENCED && wire_decode(rcbuf_span(k->frame), &f))
+    CHECK(wire_decode(rcbuf_span(k->frame), &f)); /* inbox_frame has, too */
+    if (result == STORE_FENCED)
         answer_not_mine(k->core, &f, k->node);
+    else if (f.kind == WIRE_RESUME)
+        session_resume(k->user, f.sid, f.name, (uint32_t)f.num, k->node, k->incarnation, f.token);
+    else
+        session_sync(k->user, &f, k->node, k->incarnation);
     rcbuf_unref(k->frame);
     user_unblock(k->user);
     free(k);
