@@ -23,10 +23,9 @@
 #include "common/wire/wire.h"
 #include "router/asked.h"
 #include "router/components.h"
+#include "router/slots.h"
 #include "router/store/store.h"
 #include "router/sweep.h"
-
-#define CORE_SLOTS 4096 /* MEMBER_SLOTS */
 
 struct user;
 struct session;
@@ -93,11 +92,11 @@ struct core {
     struct span bundle_raw;   /* session_bundle_begin */
     struct map bundles;       /* node → targets so far */
     struct sweep sweep;
-    struct buf local;                /* frames to this router itself (struct rcbuf *, owned) */
-    uint64_t begun[CORE_SLOTS / 64]; /* bit per slot: route_reroute has sent its first stanza */
+    struct buf local;   /* frames to this router itself (struct rcbuf *, owned) */
+    struct slots begun; /* route_reroute has sent its first stanza */
     bool rerouting;
-    uint64_t resumed[CORE_SLOTS / 64]; /* bit per slot: route_reroute takes it up again */
-    uint64_t stalled[CORE_SLOTS / 64]; /* bit per slot: stanzas to it wait to be sent again (route.c) */
+    struct slots resumed; /* route_reroute takes it up again */
+    struct slots stalled; /* stanzas to it wait to be sent again (route.c) */
     struct components components;
     struct asked_table asked;
     struct span pushed; /* EV_ROSTER_CHANGED: the push, raw */

@@ -23,6 +23,8 @@
 #define DRAIN_LOOK_MS 20
 #define DRAIN_CALM_MS 100 /* with nothing to do, so that all others have seen the epoch without us */
 
+_Static_assert(SLOT_COUNT == MEMBER_SLOTS, "the router and the membership count slots alike");
+
 struct router {
     struct proc *proc;
     struct core *core;

@@ -73,18 +73,6 @@ static struct rcbuf *encode(const struct wire_frame *f)
     return r;
 }
 
-static bool is_marked(const uint64_t *slots, uint16_t slot)
-{
-    return slot < CORE_SLOTS && (slots[slot / 64] >> slot % 64 & 1) != 0;
-}
-
-static void mark(uint64_t *slots, uint16_t slot, bool on)
-{
-    uint64_t bit = UINT64_C(1) << slot % 64;
-    if (slot < CORE_SLOTS)
-        slots[slot / 64] = on ? slots[slot / 64] | bit : slots[slot / 64] & ~bit;
-}
-
 static void retry_fire(struct timer *t, uint64_t now_ms)
 {
     (void)now_ms;
@@ -117,9 +105,9 @@ static void stall(struct core *c, struct pending *p, const struct wire_frame *f)
     struct span targets = f->targets;
     struct wire_target t;
     p->node[0] = '\0';
-    mark(c->stalled, p->slot, true);
+    slots_set(&c->stalled, p->slot, true);
     while (p->slot == NO_SLOT && targets.p != NULL && wire_target_next(&targets, &t))
-        mark(c->stalled, local_slot(c, t.to), true);
+        slots_set(&c->stalled, local_slot(c, t.to), true);
     retry_soon(c);
 }
 
@@ -133,8 +121,8 @@ static void dispatch(struct core *c, const char *node, struct wire_frame *f, uin
     p->slot = f->slot;
     f->kind = WIRE_ROUTE;
     f->flags = (uint16_t)((f->flags & ~WIRE_FIRST) | WIRE_ORDERED);
-    if (c->rerouting && f->slot < CORE_SLOTS && !is_marked(c->begun, f->slot)) {
-        mark(c->begun, f->slot, true);
+    if (c->rerouting && f->slot < SLOT_COUNT && !slots_has(&c->begun, f->slot)) {
+        slots_set(&c->begun, f->slot, true);
         f->flags |= WIRE_FIRST;
     }
     f->token = p->token;
@@ -149,7 +137,7 @@ static void dispatch(struct core *c, const char *node, struct wire_frame *f, uin
     if (routed != NULL)
         list_add(routed, &p->of_session);
     p->frame = encode(f);
-    if (is_marked(c->stalled, p->slot)) {
+    if (slots_has(&c->stalled, p->slot)) {
         p->node[0] = '\0'; /* behind what is to be sent again */
         return;
     }
@@ -275,7 +263,7 @@ static void bundle_target(struct core *c, struct bundle **bundles, size_t *count
         stat_add(&no_gateway, 1);
         return;
     }
-    if (!is_marked(c->stalled, slot))
+    if (!slots_has(&c->stalled, slot))
         slot = NO_SLOT;
     struct wire_target t = {.to = target};
     wire_target_add(&bundle_for(bundles, count, node, !local, slot)->targets, &t);
@@ -317,8 +305,8 @@ void route_done(struct core *c, const char *node, uint64_t token, enum wire_done
 /* What a node has been told to send again, per slot. */
 struct refused {
     char node[64];
-    uint64_t slots[CORE_SLOTS / 64];
-    uint64_t messages[CORE_SLOTS / 64]; /* only those: the store had no room */
+    struct slots slots;
+    struct slots messages; /* only those: the store had no room */
 };
 
 static struct refused *refused_of(struct core *c, const char *node)
@@ -336,7 +324,7 @@ void route_refuse(struct core *c, const char *node, uint16_t slot, uint64_t toke
 {
     if (token == 0)
         return;
-    mark(refused_of(c, node)->slots, slot, true);
+    slots_set(&refused_of(c, node)->slots, slot, true);
     route_done(c, node, token, WIRE_DONE_RETRY);
 }
 
@@ -344,7 +332,7 @@ void route_refuse_message(struct core *c, const char *node, uint16_t slot, uint6
 {
     if (token == 0)
         return;
-    mark(refused_of(c, node)->messages, slot, true);
+    slots_set(&refused_of(c, node)->messages, slot, true);
     route_done(c, node, token, user_store_is_full(c) ? WIRE_DONE_FULL : WIRE_DONE_RETRY);
 }
 
@@ -354,14 +342,14 @@ bool route_refused_too(struct core *c, const char *node, const struct wire_frame
     if (r == NULL || (f->flags & WIRE_ORDERED) == 0)
         return false;
     if ((f->flags & WIRE_FIRST) != 0 && !waited) {
-        mark(r->slots, f->slot, false);
-        mark(r->messages, f->slot, false);
+        slots_set(&r->slots, f->slot, false);
+        slots_set(&r->messages, f->slot, false);
     }
-    if (is_marked(r->slots, f->slot)) {
+    if (slots_has(&r->slots, f->slot)) {
         route_refuse(c, node, f->slot, f->token);
         return true;
     }
-    if (f->stanza.kind != STANZA_MESSAGE || !is_marked(r->messages, f->slot))
+    if (f->stanza.kind != STANZA_MESSAGE || !slots_has(&r->messages, f->slot))
         return false;
     route_refuse_message(c, node, f->slot, f->token);
     return true;
@@ -377,7 +365,7 @@ void route_on_done(struct core *c, struct span pairs)
         if (result != WIRE_DONE_TAKEN) {
             p->retry = true;
             p->full = result == WIRE_DONE_FULL;
-            mark(c->stalled, p->slot, true);
+            slots_set(&c->stalled, p->slot, true);
             retry_soon(c);
             continue;
         }
@@ -406,7 +394,7 @@ static bool stays(struct core *c, const struct pending *p, struct span target)
     if (slot == NO_SLOT)
         return true;
     const char *owner = core_owner(c, slot);
-    return owner != NULL && strcmp(owner, p->node) == 0 && !is_marked(c->resumed, slot);
+    return owner != NULL && strcmp(owner, p->node) == 0 && !slots_has(&c->resumed, slot);
 }
 
 static bool has_moved_target(struct core *c, const struct pending *p)
@@ -422,7 +410,7 @@ static bool has_moved_target(struct core *c, const struct pending *p)
 
 static bool must_move(struct core *c, const struct pending *p)
 {
-    if (p->retry || p->node[0] == '\0' || is_marked(c->stalled, p->slot))
+    if (p->retry || p->node[0] == '\0' || slots_has(&c->stalled, p->slot))
         return true;
     if (strcmp(p->node, c->name) == 0)
         return false; /* in this process: it answers */
@@ -520,7 +508,7 @@ static void stall_behind_own(struct core *c)
         const char *owner = c->out.owner(c->out.ctx, p->slot);
         if (owner != NULL && strcmp(owner, c->name) == 0)
             continue;
-        mark(c->stalled, p->slot, true);
+        slots_set(&c->stalled, p->slot, true);
         retry_soon(c);
     }
 }
@@ -529,18 +517,18 @@ void route_reroute(struct core *c)
 {
     struct pending **all = xmalloc((c->pending.count + 1) * sizeof *all);
     size_t count = 0, at = 0;
-    memcpy(c->resumed, c->stalled, sizeof c->resumed);
+    c->resumed = c->stalled;
     struct pending *p;
     while ((p = idmap_next(&c->pending, &at)) != NULL)
         if (must_move(c, p))
             all[count++] = p;
-    memset(c->stalled, 0, sizeof c->stalled);
+    c->stalled = (struct slots){0};
     stall_behind_own(c);
     /* In the order in which they were first sent: order per stream is a promise. */
     qsort(all, count, sizeof *all, by_token);
     for (size_t i = 0; i < count; i++)
         idmap_del(&c->pending, all[i]->token);
-    memset(c->begun, 0, sizeof c->begun);
+    c->begun = (struct slots){0};
     c->rerouting = true;
     for (size_t i = 0; i < count; i++)
         move(c, all[i]);
@@ -571,7 +559,7 @@ void route_forget(struct core *c)
     while ((r = map_next(&c->refused, &at)) != NULL)
         free(r);
     map_free(&c->refused);
-    memset(c->stalled, 0, sizeof c->stalled);
+    c->stalled = (struct slots){0};
     for (at = 0; at < c->local.n; at += sizeof(struct rcbuf *)) {
         struct rcbuf *frame;
         memcpy(&frame, c->local.p + at, sizeof frame);

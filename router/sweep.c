@@ -34,24 +34,13 @@ static bool is_mine(const struct core *c, unsigned slot)
     return owner != NULL && strcmp(owner, c->name) == 0;
 }
 
-static bool is_done(const struct sweep *s, unsigned slot)
-{
-    return (s->done[slot / 64] >> slot % 64 & 1) != 0;
-}
-
-static void set_done(struct sweep *s, unsigned slot, bool done)
-{
-    uint64_t bit = UINT64_C(1) << slot % 64;
-    s->done[slot / 64] = done ? s->done[slot / 64] | bit : s->done[slot / 64] & ~bit;
-}
-
 static void on_present(void *ctx, enum store_result result, const struct span *users, size_t count)
 {
     struct asked *a = ctx;
     struct core *c = a->core;
     struct sweep *s = &c->sweep;
-    if (result == STORE_AWAY && is_done(s, a->slot)) {
-        set_done(s, a->slot, false);
+    if (result == STORE_AWAY && slots_has(&s->done, a->slot)) {
+        slots_set(&s->done, a->slot, false);
         s->at = MIN(s->at, a->slot);
         if (!timer_is_set(&s->timer))
             timer_set(&c->timers, &s->timer, c->now_ms + AFTER_MS);
@@ -74,12 +63,12 @@ static void read_slots(struct core *c)
 {
     struct sweep *s = &c->sweep;
     unsigned asked = 0;
-    for (; s->at < SWEEP_SLOTS && asked < SLOTS_AT_ONCE; s->at++) {
-        if (is_done(s, s->at) || !is_mine(c, s->at))
+    for (; s->at < SLOT_COUNT && asked < SLOTS_AT_ONCE; s->at++) {
+        if (slots_has(&s->done, s->at) || !is_mine(c, s->at))
             continue;
         struct asked *a = xcalloc(1, sizeof *a);
         *a = (struct asked){c, (uint16_t)s->at};
-        set_done(s, s->at, true);
+        slots_set(&s->done, s->at, true);
         asked++;
         c->store->face->present(c->store, a->slot, on_present, a);
     }
@@ -110,7 +99,7 @@ static void fire(struct timer *t, uint64_t now_ms)
         load_users(c);
         read_slots(c);
     }
-    if (c->sweep.at < SWEEP_SLOTS || c->sweep.count > 0)
+    if (c->sweep.at < SLOT_COUNT || c->sweep.count > 0)
         timer_set(&c->timers, t, now_ms + (c->store_up ? EVERY_MS : AFTER_MS));
 }
 
@@ -118,11 +107,11 @@ void sweep_slots(struct core *c)
 {
     struct sweep *s = &c->sweep;
     bool gained = false;
-    for (unsigned slot = 0; slot < SWEEP_SLOTS; slot++) {
+    for (unsigned slot = 0; slot < SLOT_COUNT; slot++) {
         bool mine = is_mine(c, slot);
         if (!mine)
-            set_done(s, slot, false);
-        gained |= mine && !is_done(s, slot);
+            slots_set(&s->done, slot, false);
+        gained |= mine && !slots_has(&s->done, slot);
     }
     if (!gained)
         return;

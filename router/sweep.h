@@ -5,14 +5,13 @@
 #define JACKDAW_ROUTER_SWEEP_H
 
 #include "common/base/timers.h"
-
-#define SWEEP_SLOTS 4096 /* MEMBER_SLOTS */
+#include "router/slots.h"
 
 struct core;
 
 struct sweep {
-    uint64_t done[SWEEP_SLOTS / 64]; /* bit per slot: owned, and looked after since */
-    unsigned at;                     /* slots below it need no look in this round */
+    struct slots done; /* owned, and looked after since */
+    unsigned at;       /* slots below it need no look in this round */
     struct timer timer;
     char **names; /* users to be loaded; owned */
     size_t count, cap;
