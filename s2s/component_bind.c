@@ -62,13 +62,7 @@ static void write_features(struct component_conn *conn)
 void component_bind_opened(struct component_conn *conn, const struct xml_element *header)
 {
     struct leg *l = &conn->leg;
-    struct buf to = {0};
-    struct span name = xml_element_attr(header, "to");
-    struct local *local =
-        name.n > 0 && jid_prepare_domain(name, &to, NULL) ? s2s_local(l->s2s, buf_span(&to)) : NULL;
-    buf_clear(&l->from);
-    buf_add_span(&l->from, buf_span(&to));
-    buf_free(&to);
+    struct local *local = component_header_to(l, header);
     if (local == NULL || l->stream.version == 0) {
         metric_add(S2S_REFUSED_HOST);
         leg_fail(l, local == NULL ? STREAM_E_HOST_UNKNOWN : STREAM_E_UNSUPPORTED_VERSION,

@@ -82,20 +82,21 @@ void component_unbind(struct binding *b)
 
 /* ---- XEP-0114 ---- */
 
+struct local *component_header_to(struct leg *l, const struct xml_element *header)
+{
+    struct span to = xml_element_attr(header, "to");
+    buf_clear(&l->from);
+    return to.n > 0 && jid_prepare_domain(to, &l->from, NULL) ? s2s_local(l->s2s, buf_span(&l->from)) : NULL;
+}
+
 static void on_opened(struct leg *l, const struct xml_element *header)
 {
     struct component_conn *conn = conn_of(l);
-    struct buf to = {0};
     if (l->stream.kind == &l->s2s->bind_kind) {
         component_bind_opened(conn, header);
         return;
     }
-    struct span name = xml_element_attr(header, "to");
-    struct local *local =
-        name.n > 0 && jid_prepare_domain(name, &to, NULL) ? s2s_local(l->s2s, buf_span(&to)) : NULL;
-    buf_clear(&l->from);
-    buf_add_span(&l->from, buf_span(&to));
-    buf_free(&to);
+    struct local *local = component_header_to(l, header);
     if (local == NULL || local->component == NULL) {
         metric_add(S2S_REFUSED_HOST);
         leg_fail(l, STREAM_E_HOST_UNKNOWN, "no such component in s2s.components");

@@ -68,6 +68,10 @@ void component_settle(struct component *c);
 /* component.c: writes what waits while there is room. */
 void component_pump(struct component *c);
 
+/* component_conn.c: the domain of ours that a stream header is to, NULL when it is none. Our own header will
+ * be from the same name. */
+struct local *component_header_to(struct leg *l, const struct xml_element *header);
+
 /* component_conn.c: the peer has proven who it is. */
 void component_logged_in(struct component_conn *conn);
 
