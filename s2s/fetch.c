@@ -256,7 +256,7 @@ static void on_bad(struct timer *t, uint64_t now_ms)
     finish(c, FETCH_FAILED, c->bad);
 }
 
-struct fetch_call *fetch_start(struct fetcher *f, const char *url, fetch_fn *fn, void *ctx)
+void fetch_start(struct fetcher *f, const char *url, fetch_fn *fn, void *ctx)
 {
     struct fetch_call *c = xcalloc(1, sizeof *c);
     char *host = NULL, *scheme = NULL;
@@ -277,13 +277,6 @@ struct fetch_call *fetch_start(struct fetcher *f, const char *url, fetch_fn *fn,
     }
     curl_free(host);
     curl_free(scheme);
-    return c;
-}
-
-void fetch_cancel(struct fetch_call *call)
-{
-    if (call != NULL)
-        call_free(call);
 }
 
 /* ---- the fetcher ---- */

@@ -6,7 +6,6 @@
 #include "common/base/span.h"
 
 struct conf;
-struct fetch_call;
 struct fetcher;
 struct resolver;
 struct ring;
@@ -28,8 +27,8 @@ struct fetcher *fetcher_new(struct ring *ring, const struct conf *conf, struct r
 /* Frees it; calls that are under way are forgotten. The resolver must still be there. */
 void fetcher_free(struct fetcher *f);
 
-/* Gets an https: URL (others answer FETCH_FAILED). fn is called once, later; never after fetch_cancel. */
-struct fetch_call *fetch_start(struct fetcher *f, const char *url, fetch_fn *fn, void *ctx);
-void fetch_cancel(struct fetch_call *call);
+/* Gets an https: URL (others answer FETCH_FAILED). fn is called once: not from inside the call, and
+ * not after fetcher_free. */
+void fetch_start(struct fetcher *f, const char *url, fetch_fn *fn, void *ctx);
 
 #endif

@@ -25,7 +25,7 @@ struct entry {
     struct list calls;
     struct posh *posh;
     char *domain;
-    struct fetch_call *fetch; /* under way */
+    bool fetching; /* on_fetched will come */
     struct posh_document document;
     uint64_t until_ms;
     uint64_t fetched_ms;
@@ -111,7 +111,7 @@ static void on_fetched(void *ctx, enum fetch_result result, struct span body, co
     struct entry *e = ctx;
     struct posh *p = e->posh;
     struct posh_document *d = &e->document;
-    e->fetch = NULL;
+    e->fetching = false;
     if (result != FETCH_OK || !posh_document_parse(body, d, &why)) {
         log_info("s2s", "no POSH document domain=%s: %s", e->domain, why);
         settle(p, e, result == FETCH_FAILED ? FAILED_MS : NONE_MS, why);
@@ -120,7 +120,8 @@ static void on_fetched(void *ctx, enum fetch_result result, struct span body, co
         d->url = NULL;
         e->delegated_s = d->expires_s;
         posh_document_clear(d);
-        e->fetch = fetch_start(p->fetcher, url, on_fetched, e);
+        e->fetching = true;
+        fetch_start(p->fetcher, url, on_fetched, e);
         free(url);
     } else if (d->url != NULL) {
         log_info("s2s", "no POSH document domain=%s: its reference leads to another reference", e->domain);
@@ -139,7 +140,7 @@ static void on_fetched(void *ctx, enum fetch_result result, struct span body, co
 static struct entry *entry_get(struct posh *p, struct span domain)
 {
     struct entry *e = map_get(&p->entries, domain);
-    if (e != NULL && (e->fetch != NULL || now_of(p) < e->until_ms))
+    if (e != NULL && (e->fetching || now_of(p) < e->until_ms))
         return e;
     struct buf url = {0}, ascii = {0};
     if (p->fetching >= FETCHING_MAX || (e == NULL && p->entries.count >= ENTRIES_MAX) ||
@@ -159,7 +160,8 @@ static struct entry *entry_get(struct posh *p, struct span domain)
     buf_addf(&url, "https://%s:%lld/.well-known/posh/xmpp-server.json", buf_cstr(&ascii),
              (long long)p->s2s->conf->s2s_posh_port);
     p->fetching++;
-    e->fetch = fetch_start(p->fetcher, buf_cstr(&url), on_fetched, e);
+    e->fetching = true;
+    fetch_start(p->fetcher, buf_cstr(&url), on_fetched, e);
     buf_free(&ascii);
     buf_free(&url);
     return e;
@@ -190,7 +192,7 @@ struct posh_call *posh_start(struct posh *p, struct span domain, struct tls *t, 
     c->ctx = ctx;
     c->timer.fire = on_known;
     list_add(&e->calls, &c->node);
-    if (e->fetch == NULL)
+    if (!e->fetching)
         ring_timer_set(p->s2s->ring, &c->timer, 0);
     return c;
 }
@@ -232,7 +234,7 @@ void posh_sweep(struct posh *p)
         return;
     struct entry **old = xmalloc(p->entries.count * sizeof(struct entry *));
     while ((e = map_next(&p->entries, &at)) != NULL)
-        if (e->fetch == NULL && list_empty(&e->calls) && now_of(p) >= e->until_ms)
+        if (!e->fetching && list_empty(&e->calls) && now_of(p) >= e->until_ms)
             old[count++] = e;
     for (size_t i = 0; i < count; i++) {
         map_del(&p->entries, span_of(old[i]->domain));
