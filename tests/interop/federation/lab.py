@@ -90,6 +90,10 @@ class Lab:
         key.chmod(0o644)
         return crt, key
 
+    def pair(self, name):
+        """Where certificate() has put a certificate and its key."""
+        return self.dir / f"{name}.crt", self.dir / f"{name}.key"
+
     def by_dates(self, csr, crt, ext, start, end):
         dates = [time.strftime("%Y%m%d%H%M%SZ", time.gmtime(t)) for t in (start, end)]
         d = self.dir / "old-ca"
@@ -450,6 +454,27 @@ class Peer:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and not self.closed:
             self.pump(deadline - time.monotonic())
+
+    def start_tls(self, name="jackdaw.lab", certificate=None, authority=None, behind=""):
+        """Asks for TLS and begins the stream anew. certificate: (file, key file) that is shown; authority: file to check the
+        server's name by; behind: sent in clear behind the request, in one go with it."""
+        self.send(f"<starttls xmlns='{TLS}'/>{behind}")
+        self.expect(f"{{{TLS}}}proceed")
+        context = ssl.create_default_context(cafile=authority) if authority else ssl._create_unverified_context()
+        if certificate:
+            context.load_cert_chain(*certificate)
+        self.sock = context.wrap_socket(self.sock, server_hostname=name)
+        self.restart()
+
+    def accept_tls(self, certificate, direct=False):
+        """The same as a server: waits to be asked, unless it is direct TLS."""
+        if not direct:
+            self.expect(f"{{{TLS}}}starttls")
+            self.send(f"<proceed xmlns='{TLS}'/>")
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*certificate)
+        self.sock = context.wrap_socket(self.sock, server_side=True)
+        self.restart()
 
     def close(self):
         self.sock.close()

@@ -5,10 +5,9 @@ import hashlib
 import hmac
 import os
 import socket
-import ssl
 import unittest
 
-from lab import CLIENT, SASL, SM, STREAM, TLS, Case, Jackdaw, Peer, Prosody, free_port, until
+from lab import CLIENT, SASL, SM, STREAM, Case, Jackdaw, Peer, Prosody, free_port, until
 from test_component import Component
 
 BIND = "urn:xmpp:component:0"
@@ -33,13 +32,7 @@ class Bound(Peer):
         return [] if m is None else [x.text for x in m]
 
     def tls(self, certificate=None):
-        self.send(f"<starttls xmlns='{TLS}'/>")
-        self.expect(f"{{{TLS}}}proceed")
-        context = ssl._create_unverified_context()
-        if certificate:
-            context.load_cert_chain(*certificate)
-        self.sock = context.wrap_socket(self.sock, server_hostname=self.server)
-        self.restart()
+        self.start_tls(self.server, certificate)
         return self.open()
 
     def auth(self, mechanism, data):

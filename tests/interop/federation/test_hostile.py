@@ -6,7 +6,6 @@ import hmac
 import re
 import resource
 import socket
-import ssl
 import threading
 import time
 import unittest
@@ -101,12 +100,7 @@ class Hostile(Case):
         head = peer.wait_header()
         to = head.get("to")
         cls.reply(peer, to, head.get("from"))
-        peer.expect(f"{{{TLS}}}starttls")
-        peer.send(f"<proceed xmlns='{TLS}'/>")
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(cls.lab.dir / "selfsigned.crt", cls.lab.dir / "selfsigned.key")
-        peer.sock = context.wrap_socket(peer.sock, server_side=True)
-        peer.restart()
+        peer.accept_tls(cls.lab.pair("selfsigned"))
         peer.wait_header()
         peer.send(header(to, "jackdaw.lab", "auth2") + "<stream:features><dialback xmlns='urn:xmpp:features:dialback'/></stream:features>")
         while True:
@@ -132,14 +126,7 @@ class Hostile(Case):
     def tls(self, sender="good.lab", to="jackdaw.lab", certificate=None, features=True):
         p = self.clear(sender, to)
         p.expect(f"{{{STREAM}}}features")
-        p.send(f"<starttls xmlns='{TLS}'/>")
-        p.expect(f"{{{TLS}}}proceed")
-        context = ssl.create_default_context(cafile=self.lab.ca)
-        context.check_hostname = True
-        if certificate:
-            context.load_cert_chain(self.lab.dir / f"{certificate}.crt", self.lab.dir / f"{certificate}.key")
-        p.sock = context.wrap_socket(p.sock, server_hostname="jackdaw.lab")
-        p.restart()
+        p.start_tls(certificate=certificate and self.lab.pair(certificate), authority=self.lab.ca)
         p.send(header(sender, to))
         if features:
             p.features = p.expect(f"{{{STREAM}}}features")
@@ -185,12 +172,7 @@ class Hostile(Case):
         def behave(p):
             p.wait_header()
             self.reply(p, "short.lab", "jackdaw.lab")
-            p.expect(f"{{{TLS}}}starttls")
-            p.send(f"<proceed xmlns='{TLS}'/>")
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(self.lab.dir / "short.lab.crt", self.lab.dir / "short.lab.key")
-            p.sock = context.wrap_socket(p.sock, server_side=True)
-            p.restart()
+            p.accept_tls(self.lab.pair("short.lab"))
             p.wait_header()
             p.send(header("short.lab", "jackdaw.lab", "x") + "<stream:features><dialback xmlns='urn:xmpp:features:dialback'/></stream:features>")
             p.expect(f"{{{DIALBACK}}}result")
@@ -293,11 +275,7 @@ class Hostile(Case):
     def test_what_was_injected_behind_starttls_is_forgotten(self):
         p = self.clear()
         p.expect(f"{{{STREAM}}}features")
-        p.send(f"<starttls xmlns='{TLS}'/><db:result from='good.lab' to='jackdaw.lab'>injected</db:result>")
-        p.expect(f"{{{TLS}}}proceed")
-        context = ssl._create_unverified_context()
-        p.sock = context.wrap_socket(p.sock, server_hostname="jackdaw.lab")
-        p.restart()
+        p.start_tls(behind="<db:result from='good.lab' to='jackdaw.lab'>injected</db:result>")
         p.send(header("good.lab", "jackdaw.lab"))
         p.expect(f"{{{STREAM}}}features")
         p.quiet(1)
@@ -483,12 +461,7 @@ class Hostile(Case):
         def behave(p):
             head = p.wait_header()
             self.reply(p, "stall.lab", "jackdaw.lab")
-            p.expect(f"{{{TLS}}}starttls")
-            p.send(f"<proceed xmlns='{TLS}'/>")
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(self.lab.dir / "selfsigned.crt", self.lab.dir / "selfsigned.key")
-            p.sock = context.wrap_socket(p.sock, server_side=True)
-            p.restart()
+            p.accept_tls(self.lab.pair("selfsigned"))
             p.wait_header()
             p.send(header("stall.lab", "jackdaw.lab", "x") + f"<stream:features><dialback xmlns='urn:xmpp:features:dialback'/><sm xmlns='{SM}'/></stream:features>")
             e = p.expect(f"{{{DIALBACK}}}result")

@@ -5,14 +5,13 @@ import os
 import pathlib
 import re
 import socket
-import ssl
 import statistics
 import time
 import unittest
 import unittest.mock
 import xml.etree.ElementTree as ET
 
-from lab import CLIENT, DIALBACK, SASL, SERVER, STREAM, TLS, Case, Jackdaw, Peer, Prosody, free_port, until
+from lab import CLIENT, DIALBACK, SASL, SERVER, STREAM, Case, Jackdaw, Peer, Prosody, free_port, until
 from test_hostile import FakeServer, header
 
 DOMAINS = [f"d{i}.many.lab" for i in range(100)]
@@ -45,9 +44,7 @@ class Impp(Case):
     @classmethod
     def one_of_many(cls, peer):
         """The server of any of DOMAINS: believes whoever asks and notes the presence that comes."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(cls.lab.dir / "many.crt", cls.lab.dir / "many.key")
-        peer.sock = context.wrap_socket(peer.sock, server_side=True)
+        peer.accept_tls(cls.lab.pair("many"), direct=True)
         head = peer.wait_header()
         peer.send(header(head.get("to"), head.get("from"), os.urandom(8).hex()) + "<stream:features><dialback xmlns='urn:xmpp:features:dialback'/></stream:features>")
         while True:
@@ -114,12 +111,7 @@ class Impp(Case):
         head = header(DOMAINS[0], "jackdaw.lab")
         p.send(head)
         p.expect(f"{{{STREAM}}}features")
-        p.send(f"<starttls xmlns='{TLS}'/>")
-        p.expect(f"{{{TLS}}}proceed")
-        context = ssl._create_unverified_context()
-        context.load_cert_chain(self.lab.dir / "many.crt", self.lab.dir / "many.key")
-        p.sock = context.wrap_socket(p.sock, server_hostname="jackdaw.lab")
-        p.restart()
+        p.start_tls(certificate=self.lab.pair("many"))
         p.send(head)
         p.expect(f"{{{STREAM}}}features")
         for name in DOMAINS:
@@ -244,12 +236,7 @@ class Impp(Case):
         head = header(DOMAINS[0], "jackdaw.lab")
         p.send(head)
         p.expect(f"{{{STREAM}}}features")
-        p.send(f"<starttls xmlns='{TLS}'/>")
-        p.expect(f"{{{TLS}}}proceed")
-        context = ssl._create_unverified_context()
-        context.load_cert_chain(*certificate)
-        p.sock = context.wrap_socket(p.sock, server_hostname="jackdaw.lab")
-        p.restart()
+        p.start_tls(certificate=certificate)
         p.send(head)
         p.expect(f"{{{STREAM}}}features")
         p.send(f"<auth xmlns='{SASL}' mechanism='EXTERNAL'>=</auth>")

@@ -12,7 +12,7 @@ import threading
 import time
 import unittest
 
-from lab import DIALBACK, SASL, SERVER, STREAM, TLS, Case, Jackdaw, Peer, Prosody, free_port
+from lab import DIALBACK, SASL, SERVER, STREAM, Case, Jackdaw, Peer, Prosody, free_port
 
 
 def fingerprint(crt, hash="sha256"):
@@ -208,12 +208,7 @@ class Posh(Case):
         head = f"<stream:stream xmlns='{SERVER}' xmlns:stream='{STREAM}' xmlns:db='{DIALBACK}' from='{name}' to='jackdaw.lab' version='1.0'>"
         p.send(head)
         p.expect(f"{{{STREAM}}}features")
-        p.send(f"<starttls xmlns='{TLS}'/>")
-        p.expect(f"{{{TLS}}}proceed")
-        context = ssl._create_unverified_context()
-        context.load_cert_chain(crt, key)
-        p.sock = context.wrap_socket(p.sock, server_hostname="jackdaw.lab")
-        p.restart()
+        p.start_tls(certificate=(crt, key))
         p.send(head)
         self.peer = p
         m = p.expect(f"{{{STREAM}}}features").find(f"{{{SASL}}}mechanisms")

@@ -7,7 +7,6 @@ import os
 import select
 import signal
 import socket
-import ssl
 import struct
 import threading
 import time
@@ -182,12 +181,7 @@ class ByHand(Case):
         self.addCleanup(p.close)
         p.send(header(domain, "jackdaw.lab"))
         p.expect(f"{{{STREAM}}}features")
-        p.send(f"<starttls xmlns='{TLS}'/>")
-        p.expect(f"{{{TLS}}}proceed")
-        context = ssl.create_default_context(cafile=self.lab.ca)
-        context.load_cert_chain(self.lab.dir / f"{domain}.crt", self.lab.dir / f"{domain}.key")
-        p.sock = context.wrap_socket(p.sock, server_hostname="jackdaw.lab")
-        p.restart()
+        p.start_tls(certificate=self.lab.pair(domain), authority=self.lab.ca)
         p.send(header(domain, "jackdaw.lab"))
         p.expect(f"{{{STREAM}}}features")
         p.send(f"<auth xmlns='{SASL}' mechanism='EXTERNAL'>{base64.b64encode(domain.encode()).decode()}</auth>")
@@ -286,12 +280,7 @@ class ByHand(Case):
         def behave(p):
             p.wait_header()
             p.send(header("third.lab", "jackdaw.lab", "x") + f"<stream:features><starttls xmlns='{TLS}'><required/></starttls></stream:features>")
-            p.expect(f"{{{TLS}}}starttls")
-            p.send(f"<proceed xmlns='{TLS}'/>")
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(self.lab.dir / "third.lab.crt", self.lab.dir / "third.lab.key")
-            p.sock = context.wrap_socket(p.sock, server_side=True)
-            p.restart()
+            p.accept_tls(self.lab.pair("third.lab"))
             p.wait_header()
             p.send(header("third.lab", "jackdaw.lab", "y")
                    + f"<stream:features><mechanisms xmlns='{SASL}'><mechanism>EXTERNAL</mechanism></mechanisms></stream:features>")
