@@ -7,7 +7,7 @@ import socket
 import time
 import unittest
 
-from lab import CLIENT, SM, STREAM, Case, Jackdaw, Peer, Prosody, answers, free_port, until
+from lab import CLIENT, SM, STREAM, Case, Jackdaw, Peer, Prosody, free_port, until
 
 COMPONENT = "jabber:component:accept"
 HERE = pathlib.Path(__file__).resolve().parent

@@ -6,7 +6,7 @@ import subprocess
 import time
 import unittest
 
-from lab import Case, Jackdaw, Prosody, free_port, until
+from lab import Case, Jackdaw, Prosody, free_port
 
 
 def key_digest(crt):

@@ -3,7 +3,6 @@
 Prosody writes to accounts of Jackdaw in every situation, all rows at once."""
 import pathlib
 import sys
-import time
 import unittest
 
 from lab import CLIENT, ROOT, Case, Jackdaw, Prosody, free_port, until

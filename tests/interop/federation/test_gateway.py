@@ -5,7 +5,7 @@ import socket
 import time
 import unittest
 
-from lab import CLIENT, Case, Jackdaw, answers, free_port, until
+from lab import Case, Jackdaw, answers, free_port, until
 
 IRC = "127.0.0.77"  # biboumi's ports for IRC servers are fixed: an address of our own instead
 MUC = "http://jabber.org/protocol/muc"

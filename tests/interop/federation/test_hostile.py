@@ -3,14 +3,13 @@
 import base64
 import hashlib
 import hmac
-import re
 import resource
 import socket
 import threading
 import time
 import unittest
 
-from lab import BIDI, CLIENT, DIALBACK, SASL, SERVER, SM, STREAM, TLS, Case, Jackdaw, Peer, answers, free_port, until
+from lab import CLIENT, DIALBACK, SASL, SERVER, SM, STREAM, TLS, Case, Jackdaw, Peer, free_port, until
 
 
 def refused(reason):

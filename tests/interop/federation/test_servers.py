@@ -1,10 +1,9 @@
 #!/usr/bin/python3
 """Federation both ways with the servers of Debian: each way of proving a domain, order, presence, iq, errors, a peer
 that restarts, and three servers in a triangle."""
-import time
 import unittest
 
-from lab import CLIENT, Case, Ejabberd, Jackdaw, Lab, Prosody, answers, free_port, until
+from lab import CLIENT, Case, Ejabberd, Jackdaw, Prosody, answers, free_port, until
 
 COUNT = 40
 
