@@ -24,8 +24,8 @@
 #define NUDGE_ANSWER_MS 30000
 #define PLAIN_KEEP      65536
 
-/* How long an ended stream waits, and how long while the process drains: then a client that does not read or
- * does not close must not hold up the restart. */
+/* How long an ended stream waits, and how long while the process drains: then a client that does not read
+ * or does not close must not hold up the restart. */
 static const struct {
     unsigned send_ms; /* for the last bytes to leave */
     unsigned end_ms;  /* for the peer's end after ours */
@@ -440,11 +440,15 @@ void conn_wake(struct conn *c)
 
 /* ---- time ---- */
 
+/* A bound session's timer: first for tls.slim_after_ms, which spares who logs in, does one thing and leaves;
+ * then whenever it might have been idle for too long. */
 static void on_idle(struct conn *c)
 {
     struct ring *ring = c->c2s->ring;
     uint64_t idle_s = c->session.env->idle_s;
     uint64_t quiet_s = ring_now_ms(ring) / 1000 - c->heard_s;
+    if (c->tls != NULL)
+        tls_slim(c->tls);
     if (idle_s == 0)
         return;
     if (c->nudged && quiet_s >= idle_s) {
@@ -614,7 +618,9 @@ static void host_bound(struct session *s)
     if (c->leaving)
         return;
     ring_timer_clear(c->c2s->ring, &c->timer);
-    if (s->env->idle_s > 0)
+    if (c->tls != NULL && c->c2s->conf->tls_slim_after_ms > 0)
+        ring_timer_set(c->c2s->ring, &c->timer, (uint64_t)c->c2s->conf->tls_slim_after_ms);
+    else if (s->env->idle_s > 0)
         ring_timer_set(c->c2s->ring, &c->timer, s->env->idle_s * 1000ull);
 }
 

@@ -57,7 +57,9 @@ static unsigned load_certs(struct c2s *c)
 static bool start_tls_ctx(struct c2s *c)
 {
     char *error = NULL;
-    struct tls_config config = {.alpn = "xmpp-client", .allow_tls12 = c->conf->tls_allow_tls12};
+    struct tls_config config = {.alpn = "xmpp-client",
+                                .allow_tls12 = c->conf->tls_allow_tls12,
+                                .slim = c->conf->tls_slim_after_ms > 0};
     c->tls = tls_ctx_new(&config, &error);
     if (c->tls == NULL) {
         log_error("c2s", "TLS cannot be set up: %s", error);

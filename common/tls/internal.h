@@ -19,7 +19,11 @@ struct tls_ctx {
 
 struct tls {
     struct tls_ctx *ctx;
-    SSL *ssl;
+    SSL *ssl;                    /* NULL once tls_slim has done its work */
+    struct tls_records *records; /* then */
+    struct tls_capture *capture; /* what tls_slim needs; NULL: it won't be called, or has been */
+    const char *version;         /* of a slim session; OpenSSL's */
+    const char *cipher;
     char *preferred; /* tls_prefer_domain; NULL once the handshake is over */
     char *error;     /* the failure, NULL while there is none */
     enum tls_status status;
@@ -37,6 +41,11 @@ char *tls_take_error(const char *what);
 
 /* The context that holds the certificate for a name (any case), the default's when there is none. */
 SSL_CTX *tls_ctx_for(struct tls_ctx *ctx, const char *name);
+
+/* slim.c: has the context tell of its sessions what tls_slim needs; where they keep it. */
+void tls_capture_enable(SSL_CTX *ctx);
+struct tls_capture *tls_capture_new(void);
+void tls_capture_free(struct tls_capture *c);
 
 /* Milliseconds since 1970 of an X.509 time; 0 when it can't be read. */
 uint64_t tls_time_ms(const ASN1_TIME *t);

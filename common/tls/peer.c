@@ -51,7 +51,7 @@ static bool add_server_end_point(SSL *ssl, struct buf *out)
 
 bool tls_get_binding(const struct tls *t, enum tls_binding kind, struct buf *out)
 {
-    if (!SSL_is_init_finished(t->ssl))
+    if (t->ssl == NULL || !SSL_is_init_finished(t->ssl))
         return false;
     bool good = kind == TLS_BINDING_EXPORTER ? add_exporter(t->ssl, out) : add_server_end_point(t->ssl, out);
     ERR_clear_error();

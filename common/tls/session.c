@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "common/tls/internal.h"
+#include "common/tls/record.h"
 
 static _Thread_local struct {
     struct span in;
@@ -97,6 +98,8 @@ static struct tls *session_new(struct tls_ctx *ctx)
 struct tls *tls_accept(struct tls_ctx *ctx)
 {
     struct tls *t = session_new(ctx);
+    if (ctx->config.slim)
+        t->capture = tls_capture_new();
     SSL_set_accept_state(t->ssl);
     return t;
 }
@@ -114,6 +117,8 @@ void tls_free(struct tls *t)
     if (t == NULL)
         return;
     SSL_free(t->ssl);
+    tls_records_free(t->records);
+    tls_capture_free(t->capture);
     ERR_clear_error();
     free(t->preferred);
     free(t->error);
@@ -192,10 +197,25 @@ static enum tls_status step_read(struct tls *t, struct buf *plain)
     return TLS_OPEN;
 }
 
+static enum tls_status feed_slim(struct tls *t, struct span in, struct buf *plain, struct buf *out)
+{
+    const char *error;
+
+    t->status = tls_records_feed(t->records, in, plain, out, &error);
+    if (t->status == TLS_FAILED) {
+        free(t->error);
+        t->error = xstrdup(error);
+        ERR_clear_error();
+    }
+    return t->status;
+}
+
 enum tls_status tls_feed(struct tls *t, struct span in, struct buf *plain, struct buf *out)
 {
     if (t->status == TLS_FAILED || t->status == TLS_CLOSED)
         return t->status;
+    if (t->records != NULL)
+        return feed_slim(t, in, plain, out);
     clear_errors();
     enter(t, in, out);
     enum tls_status now = t->status;
@@ -215,6 +235,11 @@ bool tls_write(struct tls *t, struct span plain, struct buf *out)
     if (plain.n == 0)
         return true;
     size_t done = 0;
+    if (t->records != NULL) {
+        if (!tls_records_write(t->records, plain, out))
+            fail(t, "TLS write");
+        return t->status == TLS_OPEN;
+    }
     enter(t, (struct span){0}, out);
     bool good = SSL_write_ex(t->ssl, plain.p, plain.n, &done) == 1;
     if (!good)
@@ -227,6 +252,10 @@ void tls_close(struct tls *t, struct buf *out)
 {
     if (t->status != TLS_OPEN && t->status != TLS_CLOSED)
         return;
+    if (t->records != NULL) {
+        tls_records_close(t->records, out);
+        return;
+    }
     enter(t, (struct span){0}, out);
     SSL_shutdown(t->ssl);
     leave();
@@ -242,6 +271,10 @@ void tls_get_info(const struct tls *t, struct tls_info *out)
 {
     const unsigned char *alpn = NULL;
     unsigned alpn_n = 0;
+    if (t->ssl == NULL) {
+        *out = (struct tls_info){.version = t->version, .cipher = t->cipher};
+        return;
+    }
     SSL_get0_alpn_selected(t->ssl, &alpn, &alpn_n);
     *out = (struct tls_info){
         .version = SSL_get_version(t->ssl),

@@ -21,6 +21,7 @@ struct tls_config {
     const char *alpn;         /* "xmpp-client" or "xmpp-server"; NULL = none */
     bool request_client_cert; /* s2s: ask, but leave the verdict to the caller */
     bool allow_tls12;         /* else 1.3 only */
+    bool slim;                /* tls_slim will be called for server sessions */
     const char *trust_file;   /* PEM bundle for verification; NULL = the system's */
 };
 
@@ -69,6 +70,12 @@ bool tls_write(struct tls *t, struct span plain, struct buf *out);
 
 /* Appends close_notify to *out. */
 void tls_close(struct tls *t, struct buf *out);
+
+/* Gives OpenSSL's session back and goes on with its keys alone (RFC 8446 §5), for a server session that will
+ * only carry data from now on: 3 KiB in place of 14, and cheaper records. False, and all is as before, where
+ * that can't be: not TLS 1.3, config.slim not set, keys renewed, or half a record waits (it may be called
+ * again). After it there is no binding, no peer, and no more than version and cipher in tls_get_info. */
+bool tls_slim(struct tls *t);
 
 /* The last failure as one line, static until the next call. */
 const char *tls_error(const struct tls *t);

@@ -1,6 +1,7 @@
 """What the interop tests share: a cluster of deploy/run per test file, accounts whose home routers are known, and
 programs whose output is waited for. A test that fails shows the end of every log."""
 import asyncio
+import codecs
 import json
 import os
 import pathlib
@@ -123,7 +124,7 @@ class Cluster:
 
 
 class Program:
-    """A client in a process of its own, read line by line."""
+    """A client in a process of its own, all that it prints in one text."""
 
     def __init__(self, argv, process):
         self.name = os.path.basename(argv[0])
@@ -140,9 +141,10 @@ class Program:
         return cls(argv, await asyncio.create_subprocess_exec(*argv, limit=1 << 20, **options))
 
     async def read(self, stream):
-        while line := await stream.readline():
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        while some := await stream.read(1 << 16):  # XMPP ends no lines
             async with self.grown:
-                self.text += line.decode(errors="replace")
+                self.text += decoder.decode(some)
                 self.grown.notify_all()
 
     async def expect(self, pattern):

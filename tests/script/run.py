@@ -43,6 +43,7 @@ CLUSTERS = {
             "c2s.stanza_max_bytes=10000",
             "c2s.login_timeout_s=3",
             "c2s.idle_timeout_s=2",
+            "tls.slim_after_ms=1",
             "limits.auth_attempts=3",
             "mailbox.messages_max=3",
             "register.enabled=true",
