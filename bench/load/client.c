@@ -35,7 +35,8 @@ static bool elsewhere(const struct bench *b, unsigned number)
     return b->args.peer != NULL && number % 2 == 1;
 }
 
-const char *client_domain(const struct bench *b, unsigned number)
+/* The domain that a client's account belongs to. */
+static const char *domain_of(const struct bench *b, unsigned number)
 {
     return elsewhere(b, number) ? b->args.peer_domain : b->args.domain;
 }
@@ -53,7 +54,7 @@ void client_add_bare(struct buf *out, const struct bench *b, unsigned number)
     buf_add_str(out, b->args.prefix);
     buf_add_u64(out, b->args.first + identity(b, number).account);
     buf_add_char(out, '@');
-    buf_add_str(out, client_domain(b, number));
+    buf_add_str(out, domain_of(b, number));
 }
 
 void client_add_jid(struct buf *out, const struct bench *b, unsigned number)
@@ -92,7 +93,7 @@ void client_send(struct client *c)
 
 static void open_stream(struct client *c, enum client_state next)
 {
-    struct stream_header h = {.to = span_of(client_domain(c->bench, c->number)), .version = true};
+    struct stream_header h = {.to = span_of(domain_of(c->bench, c->number)), .version = true};
     stream_restart(&c->stream);
     stream_open(&c->stream, &h, client_out(c));
     client_send(c);
@@ -263,7 +264,7 @@ static void on_element(struct client *c, const struct xml_element *e, struct spa
     } else if (span_is(e->ns, NS_SM)) {
         on_manage(c, e);
     } else if (c->state == CLIENT_PROCEED && span_is(e->name, "proceed")) {
-        conn_tls_connect(&c->conn, tls_connect(c->bench->tls, client_domain(c->bench, c->number)));
+        conn_tls_connect(&c->conn, tls_connect(c->bench->tls, domain_of(c->bench, c->number)));
     } else if (c->state == CLIENT_ONLINE) {
         c->sm_handled += c->sm_on;
         c->events->stanza(c, e, raw);
@@ -279,7 +280,7 @@ static void on_open(struct conn *conn)
     struct client *c = CONTAINER_OF(conn, struct client, conn);
     enum tls_mode mode = c->bench->args.tls;
     if (mode == TLS_MODE_DIRECT)
-        conn_tls_connect(conn, tls_connect(c->bench->tls, client_domain(c->bench, c->number)));
+        conn_tls_connect(conn, tls_connect(c->bench->tls, domain_of(c->bench, c->number)));
     else
         open_stream(c, mode == TLS_MODE_STARTTLS ? CLIENT_CLEAR : CLIENT_FEATURES);
 }

@@ -72,9 +72,6 @@ void client_leave(struct client *c);
 /* Breaks the connection without a word; `gone` follows, and client_dial resumes with --resume. */
 void client_cut(struct client *c);
 
-/* The domain that a client's account belongs to. */
-const char *client_domain(const struct bench *b, unsigned number);
-
 /* "PREFIX12@DOMAIN" of any client's number, appended; with the resource that it binds. */
 void client_add_bare(struct buf *out, const struct bench *b, unsigned number);
 void client_add_jid(struct buf *out, const struct bench *b, unsigned number);
