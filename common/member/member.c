@@ -173,9 +173,11 @@ static void tell(struct member *m, unsigned events)
 {
     if ((events & MEMBER_LOST) != 0) {
         stat_add(&lost_counter, 1);
-        log_error("member", "lease lost: this process stops acting as an owner until %s",
-                  (events & MEMBER_BACK) != 0 ? "it has been taken for dead and is back, which is now"
-                                              : "Redis answers again");
+        log_error(
+            "member", "lease lost: %s",
+            (events & MEMBER_BACK) != 0
+                ? "the others took this process for dead meanwhile; it gives up what it owned and begins anew"
+                : "this process stops acting as an owner until Redis answers again");
         m->handler->lease_lost(m->ctx);
         if (strcmp(m->core.self.role, "router") == 0)
             link_anew(m);
