@@ -1,3 +1,6 @@
+/* A table of what is under way: user, whom he asks and the request's id → requester and the id that he knows
+ * it by. An answer takes its request out; after a minute without one the answer is made here, as for a server
+ * that is silent. The table is bounded, since any component with the permission can fill it. */
 #include "router/asked.h"
 
 #include <stdlib.h>
