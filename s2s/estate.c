@@ -344,7 +344,7 @@ void estate_ask(struct leg *l, struct span domain)
     buf_free(&key);
 }
 
-bool estate_match(struct s2s *s, uint64_t likeness, bool by_id, uint64_t *sid, uint64_t *n, bool *safe)
+bool estate_match(struct s2s *s, uint64_t likeness, uint64_t *sid, uint64_t *n, bool *safe)
 {
     if (s->estate.tails.count == 0)
         return false;
@@ -352,7 +352,7 @@ bool estate_match(struct s2s *s, uint64_t likeness, bool by_id, uint64_t *sid, u
         tails_free(s);
         return false;
     }
-    struct tail *t = by_id ? idmap_del(&s->estate.tails, likeness) : NULL;
+    struct tail *t = idmap_del(&s->estate.tails, likeness);
     if (t == NULL)
         return false;
     if (t->next != NULL)

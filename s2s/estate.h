@@ -50,8 +50,8 @@ bool estate_keeps(struct s2s *s, struct bus_peer *from, const struct wire_frame 
 void estate_ask(struct leg *l, struct span domain);
 
 /* True when a stanza is one that was sent before; its identity is then *sid and *n, and *safe says that a
- * router has it. by_id: the stanza has an id or was delayed, so that one that looks the same is the same. */
-bool estate_match(struct s2s *s, uint64_t likeness, bool by_id, uint64_t *sid, uint64_t *n, bool *safe);
+ * router has it. Only for a stanza that has an id or was delayed: another that looks the same is the same. */
+bool estate_match(struct s2s *s, uint64_t likeness, uint64_t *sid, uint64_t *n, bool *safe);
 
 /* A stream that counted has broken while this process lives: what came over it and was not acknowledged may
  * be sent again, here or to another process. */

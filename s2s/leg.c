@@ -419,7 +419,8 @@ static struct identity identify(struct leg *l, const struct stanza *s, uint64_t 
         return i;
     bool delayed;
     uint64_t likeness = ledger_likeness(s->raw, &delayed);
-    estate_match(l->s2s, likeness, delayed || s->id.n > 0, &i.sid, &i.n, &i.safe);
+    if (delayed || s->id.n > 0)
+        estate_match(l->s2s, likeness, &i.sid, &i.n, &i.safe);
     if (!l->counts_in) /* it is never sent again */
         return i;
     witness(l);
