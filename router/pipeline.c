@@ -46,11 +46,6 @@ struct xml_node *task_payload(struct task *t)
     return payload != NULL ? xml_tree(task_arena(t), stanza_child_raw(&t->stanza, payload), NS_CLIENT) : NULL;
 }
 
-struct xml_node *task_tree(struct task *t)
-{
-    return xml_tree(task_arena(t), t->stanza.raw, NS_CLIENT);
-}
-
 /* ---- replies ---- */
 
 /* What a reply without a `to` in the request comes from: the account, or the domain that was asked. */

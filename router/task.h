@@ -81,9 +81,6 @@ struct arena *task_arena(struct task *t);
 /* The payload of an iq as a tree in the arena (NULL when it isn't well-formed or there is none). */
 struct xml_node *task_payload(struct task *t);
 
-/* The whole stanza as a tree in the arena. */
-struct xml_node *task_tree(struct task *t);
-
 /* Replies to the task's iq: an empty result; a result with raw payload; an error. To the sender of the
  * stanza, through the router's one way (route.h). from is the stanza's `to`, or the user's bare JID when it
  * had none. */

@@ -22,11 +22,6 @@ void metric_add(enum s2s_metric what)
     stat_add(&counters[what], 1);
 }
 
-void metric_add_n(enum s2s_metric what, uint64_t n)
-{
-    stat_add(&counters[what], n);
-}
-
 void metric_bounced(enum stanza_error error)
 {
     stat_add(&bounced[error], 1);

@@ -92,9 +92,8 @@ enum s2s_metric {
         S2S_METRIC_COUNT
 };
 
-/* Counts one / n. */
+/* Counts one. */
 void metric_add(enum s2s_metric what);
-void metric_add_n(enum s2s_metric what, uint64_t n);
 
 /* An error that answered a stanza; a stream error that was sent or received. */
 void metric_bounced(enum stanza_error error);

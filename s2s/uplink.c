@@ -383,11 +383,6 @@ void uplink_epoch(struct s2s *s)
     move_all(s);
 }
 
-bool uplink_is_idle(const struct s2s *s)
-{
-    return s->uplink.pending.count == 0;
-}
-
 void uplink_init(struct s2s *s)
 {
     s->uplink.flush.fire = on_flush;

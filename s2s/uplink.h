@@ -55,7 +55,4 @@ void uplink_peer_up(struct s2s *s);
 void uplink_peer_gone(struct s2s *s, struct bus_peer *peer);
 void uplink_epoch(struct s2s *s);
 
-/* True when nothing is pending. */
-bool uplink_is_idle(const struct s2s *s);
-
 #endif

@@ -6,23 +6,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static void (*crash_note)(void);
-
 _Noreturn void base_check_failed(const char *cond, const char *file, int line)
 {
-    void (*note)(void) = crash_note;
-
     fprintf(stderr, "CHECK failed: %s at %s:%d\n", cond, file, line);
-    crash_note = NULL; /* a check that fails inside the note must not call it again */
-    if (note != NULL)
-        note();
     fflush(stderr);
     abort();
-}
-
-void base_set_crash_note(void (*note)(void))
-{
-    crash_note = note;
 }
 
 static void *require(void *p, size_t size)

@@ -19,13 +19,8 @@
  * from a socket, another process or Redis. */
 #define CHECK(cond) (LIKELY(cond) ? (void)0 : base_check_failed(#cond, __FILE__, __LINE__))
 
-/* Prints "CHECK failed: COND at FILE:LINE" to stderr, runs the crash note (see base_set_crash_note), aborts.
- */
+/* Prints "CHECK failed: COND at FILE:LINE" to stderr and aborts. */
 _Noreturn void base_check_failed(const char *cond, const char *file, int line);
-
-/* Registers a function that a failed check calls before abort, to print what was being worked on; NULL
- * removes it. */
-void base_set_crash_note(void (*note)(void));
 
 /* malloc, calloc, realloc, strdup that abort when memory is out. Release with free(). */
 void *xmalloc(size_t size);
