@@ -399,8 +399,8 @@ class Performance:
         for i in range(int(count)):
             self.expect_element(self.client(who, resource), text.replace("{i}", str(i)))
 
-    def expects_any_order(self, who, resource=None, text=None):
-        client = self.client(who, resource)
+    def expect_all(self, client, text, others):
+        """All of them come, in any order; others: and other stanzas between."""
         left = pattern.parse(self.fill(text))
         while left:
             event = self.event(client, WITHIN)
@@ -411,7 +411,11 @@ class Performance:
                     left.remove(p)
                     break
             else:
-                raise Failed(f"not expected: {event.element.show()}\n    still expected: {' '.join(p.show() for p in left)}")
+                if not others:
+                    raise Failed(f"not expected: {event.element.show()}\n    still expected: {' '.join(p.show() for p in left)}")
+
+    def expects_any_order(self, who, resource=None, text=None):
+        self.expect_all(self.client(who, resource), text, others=False)
 
     def skip_until(self, client, want):
         p = pattern.parse(self.fill(want))[0]
@@ -438,17 +442,7 @@ class Performance:
             self.skip_until(self.client(who, resource), text.replace("{i}", str(i)))
 
     def skips_until_all(self, who, resource=None, text=None):
-        """All of them come, in any order, and others between."""
-        client = self.client(who, resource)
-        left = pattern.parse(self.fill(text))
-        while left:
-            event = self.event(client, WITHIN)
-            if event.kind != "stanza":
-                raise Failed(f"{describe(event)} came; still expected: {' '.join(p.show() for p in left)}")
-            for p in left:
-                if pattern.fits(p, event.element, self.values) is None:
-                    left.remove(p)
-                    break
+        self.expect_all(self.client(who, resource), text, others=True)
 
     def expects_nothing(self, who, resource=None, other=None, other_resource=None):
         """A message to itself, or from another client, must be the next that comes, and then silence."""
