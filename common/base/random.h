@@ -4,7 +4,8 @@
 
 #include "common/base/base.h"
 
-/* Fills with unpredictable bytes (getrandom). Aborts if the kernel cannot. */
+/* Fills with unpredictable bytes (getrandom), small pieces from a stock of the thread. Aborts if the kernel
+ * cannot. */
 void random_bytes(void *out, size_t n);
 
 /* An unpredictable number, never 0. */

@@ -179,7 +179,7 @@ struct tls_ctx *tls_ctx_new(const struct tls_config *config, char **error)
     CHECK(config->alpn == NULL || strlen(config->alpn) < 255);
     ctx->alpn = config->alpn != NULL ? xstrdup(config->alpn) : NULL;
     ctx->slice = BIO_new(tls_slice_method());
-    if (ctx->slice != NULL) {
+    if (ctx->slice != NULL && tls_random_start()) {
         BIO_set_init(ctx->slice, 1);
         ctx->base = make_ssl_ctx(ctx);
     }

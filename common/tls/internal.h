@@ -33,6 +33,9 @@ struct tls {
 /* The session that is being fed right now, for callbacks that get only OpenSSL's objects. */
 struct tls *tls_current(void);
 
+/* Lets OpenSSL take its random numbers from common/base/random.h, for good. False when it refuses. */
+bool tls_random_start(void);
+
 /* The BIO method of session.c, made at the first call. */
 BIO_METHOD *tls_slice_method(void);
 
