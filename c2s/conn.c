@@ -224,7 +224,7 @@ void conn_flush(struct conn *c)
     c->records = empty;
     c->confirm_sending = c->session.out_confirm;
     stat_add(&metric_sends, 1);
-    ring_send(c->c2s->ring, &c->send, c->fd, c->sending.p, c->sending.n, on_sent);
+    (ended ? ring_send_last : ring_send)(c->c2s->ring, &c->send, c->fd, c->sending.p, c->sending.n, on_sent);
     check_flow(c);
 }
 

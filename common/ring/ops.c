@@ -42,7 +42,7 @@ static void arm(struct ring *r, struct ring_op *op)
         /* With MSG_WAITALL the kernel itself goes on after a short write; what it still cuts short is
          * continued in complete_send. */
         io_uring_prep_send(sqe, op->fd, (const char *)op->bytes + op->done, op->n - op->done,
-                           MSG_NOSIGNAL | MSG_WAITALL);
+                           MSG_NOSIGNAL | MSG_WAITALL | (op->hold ? MSG_MORE : 0));
         break;
     case OP_CONNECT:
         io_uring_prep_connect(sqe, op->fd, op->bytes, (socklen_t)op->n);
@@ -210,12 +210,23 @@ void ring_recv(struct ring *r, struct ring_op *op, int fd, struct ring_buffers *
     start(r, op, OP_RECV, fd, fn);
 }
 
+static void send_start(struct ring *r, struct ring_op *op, int fd, struct span bytes, bool hold, ring_fn *fn)
+{
+    CHECK(bytes.n <= INT_MAX && !op->busy);
+    op->bytes = bytes.p;
+    op->n = bytes.n;
+    op->hold = hold;
+    start(r, op, OP_SEND, fd, fn);
+}
+
 void ring_send(struct ring *r, struct ring_op *op, int fd, const void *bytes, size_t n, ring_fn *fn)
 {
-    CHECK(n <= INT_MAX && !op->busy);
-    op->bytes = bytes;
-    op->n = n;
-    start(r, op, OP_SEND, fd, fn);
+    send_start(r, op, fd, span_make(bytes, n), false, fn);
+}
+
+void ring_send_last(struct ring *r, struct ring_op *op, int fd, const void *bytes, size_t n, ring_fn *fn)
+{
+    send_start(r, op, fd, span_make(bytes, n), true, fn);
 }
 
 void ring_connect(struct ring *r, struct ring_op *op, int fd, const struct sockaddr *addr, socklen_t n,

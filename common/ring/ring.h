@@ -44,6 +44,7 @@ struct ring_op {
     bool cancelling;
     uint8_t group; /* buffer group of a receive */
     uint16_t gen;  /* tells a completion of this start from one of an earlier start */
+    bool hold;     /* send: the end waits for the shutdown */
     int fd;
     const void *bytes; /* send: what remains; connect: the address */
     size_t n;          /* send: bytes in all; connect: length; poll: events */
@@ -115,6 +116,11 @@ void ring_recv(struct ring *r, struct ring_op *op, int fd, struct ring_buffers *
 /* Sends; the bytes must stay until the callback. Sends all: a short write is continued inside, so res is n or
  * an error (-ECANCELED and others may come after a part has gone out). n < 2 GiB. No SIGPIPE. */
 void ring_send(struct ring *r, struct ring_op *op, int fd, const void *bytes, size_t n, ring_fn *fn);
+
+/* The same for the last bytes of this side: the kernel holds their end back for the shutdown(2) that must
+ * follow the callback at once, so that both leave in one packet (MSG_MORE: after 200 ms it waits no longer).
+ */
+void ring_send_last(struct ring *r, struct ring_op *op, int fd, const void *bytes, size_t n, ring_fn *fn);
 
 /* Connects; addr must stay until the callback. res 0 or -errno. */
 void ring_connect(struct ring *r, struct ring_op *op, int fd, const struct sockaddr *addr, socklen_t n,

@@ -169,6 +169,27 @@ static void sends_can_be_cancelled_midway(void **state)
     free(bytes);
 }
 
+static void last_bytes_leave_with_the_end(void **state)
+{
+    struct probe sent = {0};
+    char text[32];
+    int ends[2];
+
+    (void)state;
+    tcp_pair(ends);
+    ring_send_last(ring, &sent.op, ends[0], "</stream:stream>", 16, note_result);
+    TURN_UNTIL(sent.final);
+    assert_int_equal(sent.last, 16);
+    assert_int_equal(recv(ends[1], text, sizeof(text), MSG_DONTWAIT), -1);
+    assert_int_equal(errno, EAGAIN);
+    assert_int_equal(shutdown(ends[0], SHUT_WR), 0);
+    assert_int_equal(recv(ends[1], text, sizeof(text), 0), 16);
+    assert_memory_equal(text, "</stream:stream>", 16);
+    assert_int_equal(recv(ends[1], text, sizeof(text), 0), 0);
+    close(ends[0]);
+    close(ends[1]);
+}
+
 static void sends_to_a_gone_peer_fail(void **state)
 {
     struct probe sent = {0};
@@ -539,6 +560,7 @@ int main(void)
         BOTH(poll_watches_foreign_descriptors),
         BOTH(long_sends_arrive_whole),
         BOTH(sends_can_be_cancelled_midway),
+        BOTH(last_bytes_leave_with_the_end),
         BOTH(sends_to_a_gone_peer_fail),
         BOTH(cancel_before_the_submit_works),
         BOTH(receiving_can_pause),
