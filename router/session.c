@@ -167,8 +167,7 @@ struct session *session_open(struct user *u, uint64_t sid, struct span resource,
     }
     if (old != NULL)
         session_kill(old, STREAM_E_CONFLICT, "replaced by a new session of the same resource");
-    if (list_empty(&u->sessions))
-        store_present(user_batch(u), u->slot, true);
+    user_enter(u);
     struct session *s = session_make(u, sid, resource, node, node_incarnation);
     s->attached = token;
     s->last_active_wall_ms = c->out.wall_ms(c->out.ctx);
@@ -200,8 +199,6 @@ void session_close(struct session *s)
         char field[24];
         store_drop(user_batch(u), STORE_META, handled_field(s->sid, field));
     }
-    if (list_empty(&u->sessions))
-        store_present(user_batch(u), u->slot, false);
     for (uint32_t i = 0; i < s->unacked_count; i++) {
         struct unacked *x = unacked_at(s, i);
         if (x->entry != NULL)

@@ -148,7 +148,7 @@ static void claim_done(void *ctx, enum store_result result, const struct store_u
     session_restore(u, loaded->hash[STORE_SESSIONS], loaded->hash_count[STORE_SESSIONS]);
     session_restore_handled(u, loaded->hash[STORE_META], loaded->hash_count[STORE_META]);
     if (!list_empty(&u->sessions)) {
-        store_present(user_batch(u), u->slot, true); /* under our claim from now on */
+        user_enter(u); /* under our claim from now on */
     } else if (u->looked_after) {
         store_present(user_batch(u), u->slot, true);
         store_present(user_batch(u), u->slot, false);
@@ -158,6 +158,13 @@ static void claim_done(void *ctx, enum store_result result, const struct store_u
     else
         session_restore_check(u);
     user_unblock(u);
+}
+
+void user_enter(struct user *u)
+{
+    if (!u->entered)
+        store_present(user_batch(u), u->slot, true);
+    u->entered = true;
 }
 
 /* The lane */
@@ -214,6 +221,15 @@ void user_hold(struct user *u)
     list_del(&u->idle);
 }
 
+/* The index of the slot keeps a user for as long as it stays in memory: most who leave come back before
+ * that, and both ways would cost a call. */
+static void index_leave(struct user *u)
+{
+    if (u->entered)
+        u->core->store->face->absent(u->core->store, u->slot, span_of(u->bare), &u->claim);
+    u->entered = false;
+}
+
 static void consider_idle(struct user *u)
 {
     if (u->holds > 0)
@@ -224,6 +240,7 @@ static void consider_idle(struct user *u)
     }
     if (list_empty(&u->sessions) && list_empty(&u->lane) && u->commit == NULL && list_empty(&u->dirty)) {
         if (!u->exists) { /* nothing to keep, and an account may be made at any moment */
+            index_leave(u);
             user_free(u);
             return;
         }
@@ -565,6 +582,7 @@ void user_evict_idle(struct core *c)
             store_trim(user_batch(u), (struct store_id){u->floor.ms, u->floor.seq + 1});
             continue; /* comes back here after the commit */
         }
+        index_leave(u);
         c->store->face->release(c->store, span_of(u->bare), &u->claim);
         user_free(u);
     }

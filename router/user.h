@@ -23,6 +23,7 @@ struct user {
     bool claim_wanted;   /* the store was away when the claim was sent */
     bool restore_wanted; /* the store was away when the mailbox was to be read */
     bool restoring; /* the mailbox has not been read to its end: some marks are known to the store only */
+    bool entered;   /* in `present` of its slot: has sessions, or had some since it was loaded */
     unsigned blocks;
     unsigned holds;       /* who needs it to stay in memory: tasks, commits, reads */
     struct list sessions; /* struct session.of_user */
@@ -75,6 +76,10 @@ struct user *user_find(struct core *c, struct span bare);
  * was lost before (another router owns it): fn gets gone = true and must let go. */
 typedef void user_fn(struct user *u, void *ctx, bool gone);
 void user_when_ready(struct user *u, user_fn *fn, void *ctx);
+
+/* The user has a session: enters it in `present` of its slot, unless it is there already. Before the
+ * session's first write. */
+void user_enter(struct user *u);
 
 /* Blocks the lane / opens it again (mailbox reads). Nested calls count. */
 void user_block(struct user *u);

@@ -134,6 +134,10 @@ struct store_face {
     /* The users of a slot that have sessions, and perhaps some that had (no claim needed). */
     void (*present)(struct store *s, uint16_t slot, store_present_fn *fn, void *ctx);
 
+    /* The user has had no session for long: `present` of its slot forgets it, if it was entered under this
+     * claim. Without an answer. */
+    void (*absent)(struct store *s, uint16_t slot, struct span bare, const struct store_claim *claim);
+
     /* Replaces the keys (copied) of an account / deletes an account with everything of its user and voids the
      * claim. STORE_FENCED: there is no such account. */
     void (*account_set)(struct store *s, struct span bare, const struct sasl_keys *keys, store_apply_fn *fn,

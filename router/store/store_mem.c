@@ -52,6 +52,7 @@ enum call_kind {
     CALL_READ,
     CALL_BLOB,
     CALL_PRESENT,
+    CALL_ABSENT,
     CALL_ACCOUNT_SET,
     CALL_ACCOUNT_DELETE
 };
@@ -223,6 +224,15 @@ static size_t entries_find(const struct mem_user *u, struct store_id id)
     return i;
 }
 
+/* Forgets a user that was entered by its owner of now. */
+static void present_leave(struct mem_user *u)
+{
+    if (u->present == NULL || strcmp(u->present, u->owner) != 0)
+        return;
+    free(u->present);
+    u->present = NULL;
+}
+
 static void op_do(struct mem_user *u, const struct store_op *op)
 {
     size_t at;
@@ -251,9 +261,10 @@ static void op_do(struct mem_user *u, const struct store_op *op)
             fields_drop(&u->blobs, op->field);
         break;
     case STORE_OP_PRESENT:
-        if (op->present || (u->present != NULL && strcmp(u->present, u->owner) == 0)) {
+        present_leave(u);
+        if (op->present) {
             free(u->present);
-            u->present = op->present ? xstrdup(u->owner) : NULL;
+            u->present = xstrdup(u->owner);
             u->slot = op->slot;
         }
         break;
@@ -340,6 +351,10 @@ static enum store_result call_do(struct store_world *w, struct mem_user *u, cons
         if (is_owner(u, &call->claim))
             owner_set(u, u->owner_epoch, NULL);
         return STORE_OK;
+    case CALL_ABSENT:
+        if (is_owner(u, &call->claim))
+            present_leave(u);
+        return STORE_OK;
     case CALL_ACCOUNT_SET: /* the keys themselves are nobody's business here */
         return u->exists ? STORE_OK : STORE_FENCED;
     case CALL_ACCOUNT_DELETE:
@@ -374,6 +389,7 @@ static void call_answer(struct store_world *w, const struct call *call, enum sto
         present_answer(w, call, result);
         break;
     case CALL_RELEASE:
+    case CALL_ABSENT:
         break;
     }
 }
@@ -546,6 +562,12 @@ static void face_present(struct store *s, uint16_t slot, store_present_fn *fn, v
     call->fn.present = fn;
 }
 
+static void face_absent(struct store *s, uint16_t slot, struct span bare, const struct store_claim *claim)
+{
+    (void)slot;
+    call_claim_set(call_new(s, CALL_ABSENT, bare, NULL), claim);
+}
+
 static void face_account_set(struct store *s, struct span bare, const struct sasl_keys *keys,
                              store_apply_fn *fn, void *ctx)
 {
@@ -564,6 +586,7 @@ static const struct store_face face = {.claim = face_claim,
                                        .read = face_read,
                                        .blob = face_blob,
                                        .present = face_present,
+                                       .absent = face_absent,
                                        .account_set = face_account_set,
                                        .account_delete = face_account_delete};
 

@@ -408,6 +408,13 @@ static void face_apply(struct store *base, struct span bare, const struct store_
         present_leave(s, slot, bare, own);
 }
 
+static void face_absent(struct store *base, uint16_t slot, struct span bare, const struct store_claim *claim)
+{
+    struct store_redis *s = redis_of(base);
+    request_begin(s, bare);
+    present_leave(s, slot, bare, token(s, claim));
+}
+
 /* ---- release, read, blob */
 
 static void face_release(struct store *base, struct span bare, const struct store_claim *claim)
@@ -544,6 +551,7 @@ static const struct store_face face = {.claim = face_claim,
                                        .read = face_read,
                                        .blob = face_blob,
                                        .present = face_present,
+                                       .absent = face_absent,
                                        .account_set = face_account_set,
                                        .account_delete = face_account_delete};
 

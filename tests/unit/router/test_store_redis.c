@@ -301,6 +301,23 @@ static void test_refusals(void **state)
     assert_int_equal(do_claim(t, &claim_a), STORE_FULL);
 }
 
+/* A user that goes leaves the index of its slot, unless somebody else has entered it meanwhile. */
+static void test_absent(void **state)
+{
+    struct world *t = *state;
+    struct store_batch b = {0};
+    do_claim(t, &claim_a);
+    store_present(&b, 7, true);
+    assert_int_equal(do_apply(t, &claim_a, &b), STORE_OK);
+    assert_string_equal(ask(&t->c, "HLEN jd:{slot-7}:present"), "1");
+    t->s->face->absent(t->s, 7, ROMEO, &claim_b);
+    do_claim(t, &claim_a); /* sends in order: the answer comes after it */
+    assert_string_equal(ask(&t->c, "HLEN jd:{slot-7}:present"), "1");
+    t->s->face->absent(t->s, 7, ROMEO, &claim_a);
+    do_claim(t, &claim_a);
+    assert_string_equal(ask(&t->c, "HLEN jd:{slot-7}:present"), "0");
+}
+
 /* What adds is refused; the books are kept, users are claimed, and what is finished goes. */
 static void test_full(void **state)
 {
@@ -360,6 +377,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_repeats, setup, teardown),
         cmocka_unit_test_setup_teardown(test_big_batch, setup, teardown),
         cmocka_unit_test_setup_teardown(test_refusals, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_absent, setup, teardown),
         cmocka_unit_test_setup_teardown(test_full, setup, teardown),
         cmocka_unit_test_setup_teardown(test_away, setup, teardown),
     };

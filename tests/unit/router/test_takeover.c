@@ -128,13 +128,43 @@ static void test_users_nobody_mentions_are_looked_after(void **state)
     rig_stop();
 }
 
-/* A session that ended leaves the index. */
+/* Whose sessions have ended leaves the index when it leaves the memory; who comes back before is still in it.
+ */
 static void test_index_is_left(void **state)
 {
     (void)state;
     rig_start(people);
     open_with_sm(1, "juliet@a");
+    open_with_sm(2, "romeo@a");
     rig_close(1);
+    rig_close(2);
+    rig.now_ms += 60000;
+    rig_run();
+    open_with_sm(3, "romeo@a");
+    for (int i = 0; i < 100; i++) {
+        rig.now_ms += 1000;
+        rig_run();
+    }
+    assert_null(user_find(rig.core, SPAN("juliet@a")));
+    rig_crash();
+    for (int i = 0; i < 500; i++) {
+        rig.now_ms += 20;
+        rig_run();
+    }
+    assert_null(user_find(rig.core, SPAN("juliet@a")));
+    assert_non_null(user_find(rig.core, SPAN("romeo@a")));
+    rig_stop();
+}
+
+/* An account that is deleted leaves it at once. */
+static void test_index_is_left_by_the_deleted(void **state)
+{
+    (void)state;
+    rig_start(people);
+    open_with_sm(1, "juliet@a");
+    user_find(rig.core, SPAN("juliet@a"))->exists = false;
+    rig_close(1);
+    assert_null(user_find(rig.core, SPAN("juliet@a")));
     rig_crash();
     for (int i = 0; i < 500; i++) {
         rig.now_ms += 20;
@@ -224,6 +254,7 @@ int main(void)
         cmocka_unit_test(test_handled_is_durable),
         cmocka_unit_test(test_users_nobody_mentions_are_looked_after),
         cmocka_unit_test(test_index_is_left),
+        cmocka_unit_test(test_index_is_left_by_the_deleted),
         cmocka_unit_test(test_stream_that_was_thought_dead),
         cmocka_unit_test(test_sync_of_a_stream_of_yesterday),
         cmocka_unit_test(test_lost_while_being_loaded),
