@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import pathlib
+import random
 import re
 import shutil
 import signal
@@ -28,9 +29,14 @@ SM, BIDI = "urn:xmpp:sm:3", "urn:xmpp:bidi"
 
 
 def free_port(host="127.0.0.1"):
-    with socket.socket() as s:
-        s.bind((host, 0))
-        return s.getsockname()[1]
+    """Below those that the kernel takes for outgoing connections, or one of them would have it by the time of its use."""
+    while True:
+        with socket.socket() as s:
+            try:
+                s.bind((host, random.randrange(10000, 32768)))
+                return s.getsockname()[1]
+            except OSError:
+                continue
 
 
 def until(what, why, limit_s=WAIT_S, step_s=0.05):
@@ -261,9 +267,10 @@ class Jackdaw:
 
 
 def free_offset(attempt=0):
+    """From the process id, so that tests differ; all ports below those of outgoing connections."""
     ports = [5222, 5223, 5269, 5270, 5347] + [base + i for base in (9100, 9200, 9300, 15222) for i in range(1, 5)]
     for k in range(200):
-        offset = 21000 + (os.getpid() * 61 + attempt * 4099 + k * 331) % 12000
+        offset = 1000 + (os.getpid() * 61 + attempt * 4099 + k * 331) % 16000
         try:
             for port in ports:
                 with socket.socket() as s:

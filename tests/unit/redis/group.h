@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
+#include "common/base/random.h"
 #include "tests/unit/redis/server.h"
 
 enum { GROUP_MAX = 8 };
@@ -24,16 +25,25 @@ struct group {
     unsigned count;
 };
 
-/* Free now; the servers take them at once. */
+static inline bool is_free(unsigned port)
+{
+    struct sockaddr_in in = {
+        .sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    bool ok = bind(fd, (struct sockaddr *)&in, sizeof(in)) == 0;
+    close(fd);
+    return ok;
+}
+
+/* Free now; the servers take them at once. Below those of outgoing connections, and with the port 10,000
+ * above, which is that of Redis Cluster's bus. */
 static inline unsigned free_port(void)
 {
-    struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t n = sizeof(in);
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-    assert_int_equal(bind(fd, (struct sockaddr *)&in, n), 0);
-    assert_int_equal(getsockname(fd, (struct sockaddr *)&in, &n), 0);
-    close(fd);
-    return ntohs(in.sin_port);
+    unsigned port;
+    do
+        port = 10000 + (unsigned)(random_u64() % 12000);
+    while (!is_free(port) || !is_free(port + 10000));
+    return port;
 }
 
 static inline char *text_of(unsigned number)

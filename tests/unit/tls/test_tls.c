@@ -16,7 +16,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/random.h"
-#include "common/tls/tls.h"
+#include "common/tls/internal.h"
 
 static char dir[] = "/tmp/jackdaw-tls-XXXXXX";
 
@@ -622,11 +622,21 @@ static void no_certificate(void **state)
 }
 
 /* Printed: what an idle session costs after traffic. */
-static void idle_memory(void **state)
+static struct tls_ctx *make_slim_server(void)
 {
-    (void)state;
+    struct tls_ctx *server =
+        make_ctx((struct tls_config){.alpn = "xmpp-client", .allow_tls12 = true, .slim = true});
+    uint8_t keys[1][TLS_TICKET_KEY_BYTES];
+    add_cert(server, NULL, "one");
+    random_bytes(keys, sizeof keys);
+    tls_ctx_set_ticket_keys(server, (const uint8_t(*)[TLS_TICKET_KEY_BYTES])keys, 1);
+    return server;
+}
+
+static size_t heap_of_idle(struct tls_ctx *server, bool slimmed)
+{
     enum { COUNT = 200 };
-    struct tls_ctx *server = make_server(true), *client = make_ctx((struct tls_config){0});
+    struct tls_ctx *client = make_ctx((struct tls_config){0});
     uint8_t keys[1][TLS_TICKET_KEY_BYTES];
     random_bytes(keys, sizeof keys);
     tls_ctx_set_ticket_keys(server, (const uint8_t(*)[TLS_TICKET_KEY_BYTES])keys, 1);
@@ -637,18 +647,98 @@ static void idle_memory(void **state)
     for (int i = 0; i < COUNT; i++) {
         struct pair p = handshake(client, server, "one.example", 1000);
         talk(&p, 1000);
+        assert_int_equal(tls_slim(p.b), slimmed);
         kept[i] = p.b;
         p.b = NULL;
         pair_free(&p);
     }
-    size_t after = mallinfo2().uordblks;
-    printf("idle TLS session: %zu bytes of heap\n", (after - before) / COUNT);
-    assert_true(after - before < COUNT * 20000u);
+    size_t each = (mallinfo2().uordblks - before) / COUNT;
     for (int i = 0; i < COUNT; i++)
         tls_free(kept[i]);
     free(kept);
     tls_ctx_free(client);
     tls_ctx_free(server);
+    return each;
+}
+
+static void idle_memory(void **state)
+{
+    (void)state;
+    size_t whole = heap_of_idle(make_server(true), false), slimmed = heap_of_idle(make_slim_server(), true);
+    printf("idle TLS session: %zu bytes of heap, %zu when slim\n", whole, slimmed);
+    assert_true(whole < 20000 && slimmed < 5000);
+}
+
+/* The client is OpenSSL throughout: it must not notice. */
+static void slim(void **state)
+{
+    (void)state;
+    static const size_t steps[] = {1, 7, 100000};
+    struct tls_ctx *server = make_slim_server(),
+                   *client = make_ctx((struct tls_config){.alpn = "xmpp-client"});
+    for (size_t i = 0; i < ARRAY_LEN(steps); i++)
+        for (int talks = 0; talks < 3; talks++) { /* before the change */
+            struct pair p = handshake(client, server, "one.example", steps[i]);
+            for (int k = 0; k < talks; k++)
+                talk(&p, steps[i]);
+            assert_true(tls_slim(p.b));
+            assert_true(tls_slim(p.b)); /* once more does nothing */
+            talk(&p, steps[i]);
+            assert_int_equal(
+                SSL_key_update(p.a->ssl, talks % 2 ? SSL_KEY_UPDATE_REQUESTED : SSL_KEY_UPDATE_NOT_REQUESTED),
+                1);
+            talk(&p, steps[i]);
+            talk(&p, steps[i]);
+            struct tls_info info;
+            tls_get_info(p.b, &info);
+            assert_string_equal(info.version, "TLSv1.3");
+            assert_string_equal(info.cipher, "TLS_AES_128_GCM_SHA256");
+            assert_false(tls_get_binding(p.b, TLS_BINDING_EXPORTER, NULL));
+            tls_close(i == 0 ? p.b : p.a, i == 0 ? &p.to_a : &p.to_b);
+            pump(&p, steps[i]);
+            assert_int_equal(i == 0 ? p.a_is : p.b_is, TLS_CLOSED);
+            pair_free(&p);
+        }
+    tls_ctx_free(client);
+    tls_ctx_free(server);
+}
+
+static void slim_only_when_it_can(void **state)
+{
+    (void)state;
+    struct tls_ctx *server = make_slim_server(), *other = make_server(true);
+    struct tls_ctx *client = make_ctx((struct tls_config){.alpn = "xmpp-client", .allow_tls12 = true});
+    struct pair p = {.a = tls_connect(client, "one.example"), .b = tls_accept(server)};
+    assert_false(tls_slim(p.b)); /* the handshake is not over */
+    p.a_is = tls_feed(p.a, (struct span){0}, &p.at_a, &p.to_b);
+    pump(&p, 1000);
+    assert_false(tls_slim(p.a)); /* a client */
+    assert_true(tls_write(p.a, SPAN("<half/>"), &p.to_b));
+    tls_feed(p.b, span_sub(buf_span(&p.to_b), 0, 10), &p.at_b, &p.to_a);
+    assert_false(tls_slim(p.b)); /* half a record is inside */
+    tls_feed(p.b, span_sub(buf_span(&p.to_b), 10, p.to_b.n), &p.at_b, &p.to_a);
+    buf_clear(&p.to_b);
+    assert_true(span_is(buf_span(&p.at_b), "<half/>"));
+    assert_true(tls_slim(p.b));
+    talk(&p, 1000);
+    pair_free(&p);
+    p = handshake(client, server, "one.example", 1000); /* keys were renewed */
+    SSL_key_update(p.a->ssl, SSL_KEY_UPDATE_NOT_REQUESTED);
+    talk(&p, 1000);
+    assert_false(tls_slim(p.b));
+    talk(&p, 1000);
+    pair_free(&p);
+    p = handshake(client, other, "one.example", 1000); /* the context was not told */
+    assert_false(tls_slim(p.b));
+    pair_free(&p);
+    SSL_CTX_set_max_proto_version(client->base, TLS1_2_VERSION);
+    p = handshake(client, server, "one.example", 1000);
+    assert_false(tls_slim(p.b));
+    talk(&p, 1000);
+    pair_free(&p);
+    tls_ctx_free(client);
+    tls_ctx_free(server);
+    tls_ctx_free(other);
 }
 
 static int set_up(void **state)
@@ -699,6 +789,8 @@ int main(void)
         cmocka_unit_test(junk),
         cmocka_unit_test(no_certificate),
         cmocka_unit_test(idle_memory),
+        cmocka_unit_test(slim),
+        cmocka_unit_test(slim_only_when_it_can),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
