@@ -24,7 +24,7 @@ MEASUREMENTS = {
                      "frame + index": 1024, "frame + tree": 1024},
     "bench_jid": {"jid, prepared, ASCII": 1024, "jid, prepared, Unicode": 1024, "jid, split": 1024},
     "bench_wire": {"wire, STANZA written": 1024, "wire, STANZA read": 1024, "wire, DELIVER written": 1024, "wire, DELIVER read": 1024},
-    "bench_tls": {"tls, 200 bytes written and read": 8192},
+    "bench_tls": {"tls, 200 bytes written and read": 8192, "tls, slim, 200 bytes written and read": 8192},
     "bench_base": {"timers, moved": 10000, "timers, fired and set again": 10000},
     "bench_bus": {"bus, a frame over a link": 1000},
     "bench_router": {"router, message, durable": 256, "router, message, in memory": 256, "router, presence to 50 contacts": 16,

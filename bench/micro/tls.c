@@ -96,8 +96,8 @@ int main(int argc, char **argv)
     measure("tls, 200 bytes written and read", RECORDS, 1, run_hot);
     measure("tls, the same, 1024 sessions in turn", RECORDS, 1, run_cold);
     slim_all();
-    measure("tls, 200 bytes written and read, slim", RECORDS, 1, run_hot);
-    measure("tls, the same, 1024 slim sessions in turn", RECORDS, 1, run_cold);
+    measure("tls, slim, 200 bytes written and read", RECORDS, 1, run_hot);
+    measure("tls, slim, 1024 sessions in turn", RECORDS, 1, run_cold);
     for (unsigned i = 0; i < SESSIONS; i++) {
         tls_free(pairs[i].client);
         tls_free(pairs[i].server);
