@@ -35,11 +35,11 @@ struct c2s {
     bool draining;
 };
 
-/* listener.c: opens all listeners of the configuration, closes them, frees them. False: none could be opened.
+/* listener.c: opens all listeners of the configuration; closes those that are open. False: none could be
+ * opened.
  */
 bool listeners_open(struct c2s *c);
 void listeners_close(struct c2s *c);
-void listeners_free(struct c2s *c);
 
 /* A connection has gone; ends the drain with the last. */
 void c2s_conn_gone(struct c2s *c);

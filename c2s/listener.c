@@ -5,44 +5,26 @@
 
 #include "c2s/c2s.h"
 #include "common/log/log.h"
-
-/* After the process has run out of descriptors. */
-#define RETRY_MS 200
+#include "common/ring/listener.h"
 
 struct listener {
     struct list node;
     struct c2s *c2s;
-    struct ring_op op;
-    struct timer retry;
+    struct ring_listener *accepts;
     const char *address;
-    int fd;
     bool tls;
 };
 
-static void on_accepted(struct ring_op *op, struct ring_result result)
+static void on_accepted(void *ctx, int fd)
 {
-    struct listener *l = CONTAINER_OF(op, struct listener, op);
-    struct c2s *c2s = l->c2s;
-    if (result.res >= 0) {
-        if (l->fd >= 0 && !c2s->draining)
-            conn_accept(c2s, result.res, l->tls);
-        else
-            close(result.res);
-    } else if (result.res != -ECANCELED) {
-        log_error("c2s", "accept on %s: %s%s", l->address, strerror(-result.res),
-                  result.res == -EMFILE ? "; raise the limit of open files (ulimit -n)" : "");
-    }
-    if (result.more || l->fd < 0)
-        return;
-    ring_timer_set(c2s->ring, &l->retry, result.res < 0 ? RETRY_MS : 0);
-}
-
-static void on_retry(struct timer *t, uint64_t now_ms)
-{
-    (void)now_ms;
-    struct listener *l = CONTAINER_OF(t, struct listener, retry);
-    if (l->fd >= 0 && !op_busy(&l->op))
-        ring_accept(l->c2s->ring, &l->op, l->fd, on_accepted);
+    struct listener *l = ctx;
+    if (fd >= 0 && !l->c2s->draining)
+        conn_accept(l->c2s, fd, l->tls);
+    else if (fd >= 0)
+        close(fd);
+    else
+        log_error("c2s", "accept on %s: %s%s", l->address, strerror(-fd),
+                  fd == -EMFILE ? "; raise the limit of open files (ulimit -n)" : "");
 }
 
 static bool listener_open(struct c2s *c2s, const char *address, bool tls)
@@ -56,12 +38,10 @@ static bool listener_open(struct c2s *c2s, const char *address, bool tls)
     conn_tune(fd);
     struct listener *l = xcalloc(1, sizeof(*l));
     l->c2s = c2s;
-    l->fd = fd;
     l->tls = tls;
     l->address = address;
-    l->retry.fire = on_retry;
     list_add(&c2s->listeners, &l->node);
-    ring_accept(c2s->ring, &l->op, fd, on_accepted);
+    l->accepts = ring_listener_open(c2s->ring, fd, on_accepted, l);
     log_info("c2s", "listening on %s (%s)", address, tls ? "direct TLS" : "STARTTLS");
     return true;
 }
@@ -87,22 +67,8 @@ void listeners_close(struct c2s *c2s)
 {
     LIST_EACH (it, &c2s->listeners) {
         struct listener *l = LIST_ENTRY(it, struct listener, node);
-        if (l->fd < 0)
-            continue;
-        ring_timer_clear(c2s->ring, &l->retry);
-        ring_cancel(c2s->ring, &l->op);
-        ring_shutdown(c2s->ring, l->fd); /* no new ones from here on, whenever the close comes */
-        ring_close(c2s->ring, NULL, l->fd, NULL);
-        l->fd = -1;
-    }
-}
-
-void listeners_free(struct c2s *c2s)
-{
-    LIST_EACH (it, &c2s->listeners) {
-        struct listener *l = LIST_ENTRY(it, struct listener, node);
+        ring_listener_close(l->accepts);
         list_del(&l->node);
-        if (!op_busy(&l->op))
-            free(l);
+        free(l);
     }
 }

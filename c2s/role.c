@@ -274,7 +274,7 @@ static void role_stop(void *self)
     ring_timer_clear(c->ring, &c->sweep);
     secrets_stop(&c->secrets);
     uplink_free(c);
-    listeners_free(c);
+    listeners_close(c);
     if (c->count > 0)
         return; /* what their operations still use goes with the process */
     ring_buffers_free(c->buffers);

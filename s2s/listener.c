@@ -8,23 +8,19 @@
 #include <unistd.h>
 
 #include "common/log/log.h"
+#include "common/ring/listener.h"
 #include "s2s/component.h"
 #include "s2s/in.h"
 #include "s2s/metrics.h"
 #include "s2s/s2s.h"
-
-/* After the process has run out of descriptors. */
-#define RETRY_MS 200
 
 enum listens { LISTENS_CLEAR, LISTENS_TLS, LISTENS_COMPONENT };
 
 struct listener {
     struct list node;
     struct s2s *s2s;
-    struct ring_op op;
-    struct timer retry;
+    struct ring_listener *accepts;
     const char *address;
-    int fd;
     uint8_t what;
 };
 
@@ -75,35 +71,18 @@ void listener_leave(struct s2s *s, const struct conn *c)
 
 /* ---- accepting ---- */
 
-static void accepted(struct listener *l, int fd)
+static void on_accepted(void *ctx, int fd)
 {
-    if (l->fd < 0 || l->s2s->draining)
+    struct listener *l = ctx;
+    if (fd < 0)
+        log_error("s2s", "accept on %s: %s%s", l->address, strerror(-fd),
+                  fd == -EMFILE ? "; raise the limit of open files (ulimit -n)" : "");
+    else if (l->s2s->draining)
         close(fd);
     else if (l->what == LISTENS_COMPONENT)
         component_accept(l->s2s, fd);
     else
         in_accept(l->s2s, fd, l->what == LISTENS_TLS);
-}
-
-static void on_accepted(struct ring_op *op, struct ring_result result)
-{
-    struct listener *l = CONTAINER_OF(op, struct listener, op);
-    if (result.res >= 0)
-        accepted(l, result.res);
-    else if (result.res != -ECANCELED)
-        log_error("s2s", "accept on %s: %s%s", l->address, strerror(-result.res),
-                  result.res == -EMFILE ? "; raise the limit of open files (ulimit -n)" : "");
-    if (result.more || l->fd < 0)
-        return;
-    ring_timer_set(l->s2s->ring, &l->retry, result.res < 0 ? RETRY_MS : 0);
-}
-
-static void on_retry(struct timer *t, uint64_t now_ms)
-{
-    struct listener *l = CONTAINER_OF(t, struct listener, retry);
-    (void)now_ms;
-    if (l->fd >= 0 && !op_busy(&l->op))
-        ring_accept(l->s2s->ring, &l->op, l->fd, on_accepted);
 }
 
 static bool listener_open(struct s2s *s, const char *address, enum listens what)
@@ -116,12 +95,10 @@ static bool listener_open(struct s2s *s, const char *address, enum listens what)
     }
     struct listener *l = xcalloc(1, sizeof *l);
     l->s2s = s;
-    l->fd = fd;
     l->what = (uint8_t)what;
     l->address = address;
-    l->retry.fire = on_retry;
     list_add(&s->listeners, &l->node);
-    ring_accept(s->ring, &l->op, fd, on_accepted);
+    l->accepts = ring_listener_open(s->ring, fd, on_accepted, l);
     log_info("s2s", "listening on %s (s2s.%s)", address, options[what]);
     return true;
 }
@@ -143,22 +120,8 @@ void listeners_close(struct s2s *s)
 {
     LIST_EACH (it, &s->listeners) {
         struct listener *l = LIST_ENTRY(it, struct listener, node);
-        if (l->fd < 0)
-            continue;
-        ring_timer_clear(s->ring, &l->retry);
-        ring_cancel(s->ring, &l->op);
-        ring_shutdown(s->ring, l->fd); /* no new ones from here on, whenever the close comes */
-        ring_close(s->ring, NULL, l->fd, NULL);
-        l->fd = -1;
-    }
-}
-
-void listeners_free(struct s2s *s)
-{
-    LIST_EACH (it, &s->listeners) {
-        struct listener *l = LIST_ENTRY(it, struct listener, node);
+        ring_listener_close(l->accepts);
         list_del(&l->node);
-        if (!op_busy(&l->op))
-            free(l);
+        free(l);
     }
 }

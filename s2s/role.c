@@ -341,7 +341,7 @@ static void role_stop(void *self)
     ring_timer_clear(s->ring, &s->sweep);
     ring_timer_clear(s->ring, &s->refresh);
     redis_forget(s->redis, s);
-    listeners_free(s);
+    listeners_close(s);
     witness_end(s->witness, s->draining && s->hub.count == 0);
     s->witness = NULL;
     estate_free(s);

@@ -68,10 +68,9 @@ struct local *s2s_local(struct s2s *s, struct span domain);
 /* False when the configuration forbids federation with a domain. */
 bool s2s_allows(const struct s2s *s, struct span domain);
 
-/* listener.c: opens all listeners of the configuration, closes them, frees them. */
+/* listener.c: opens all listeners of the configuration; closes those that are open. */
 bool listeners_open(struct s2s *s);
 void listeners_close(struct s2s *s);
-void listeners_free(struct s2s *s);
 
 /* The last stream of a drain may have gone. */
 void s2s_leg_gone(struct s2s *s);

@@ -16,14 +16,13 @@
 #include "common/bus/stats.h"
 #include "common/bus/zmtp.h"
 #include "common/log/log.h"
-#include "common/ring/ring.h"
+#include "common/ring/listener.h"
 
-#define BUFFERS         32
-#define BUFFER_SIZE     (16u << 10)
-#define OUT_MAX         (1u << 20)  /* waiting bytes of a lane beyond which it takes no further message */
-#define OUT_KEPT        (64u << 10) /* larger buffers are given back */
-#define HANDSHAKE_MS    10000
-#define ACCEPT_AGAIN_MS 200
+#define BUFFERS      32
+#define BUFFER_SIZE  (16u << 10)
+#define OUT_MAX      (1u << 20)  /* waiting bytes of a lane beyond which it takes no further message */
+#define OUT_KEPT     (64u << 10) /* larger buffers are given back */
+#define HANDSHAKE_MS 10000
 
 struct ring_socket {
     struct bus_socket base;
@@ -31,10 +30,8 @@ struct ring_socket {
     struct buf identity;
     struct map routes; /* struct lane */
     struct list lanes;
-    struct list due; /* lanes with something to send */
-    struct ring_op accept;
-    struct timer accept_again;
-    int listener; /* -1: none */
+    struct list due;                /* lanes with something to send */
+    struct ring_listener *listener; /* NULL: only dials */
     uint32_t unnamed;
     bool closed;
 };
@@ -65,7 +62,7 @@ static struct ring_socket *ring_socket_of(struct bus_socket *s)
 
 static void free_socket_when_over(struct ring_socket *s)
 {
-    if (!s->closed || !list_empty(&s->lanes) || op_busy(&s->accept))
+    if (!s->closed || !list_empty(&s->lanes))
         return;
     ring_buffers_free(s->buffers);
     buf_free(&s->identity);
@@ -292,43 +289,23 @@ static struct lane *lane_new(struct ring_socket *s, int fd)
     return l;
 }
 
-static void on_accepted(struct ring_op *op, struct ring_result result)
+static void on_accepted(void *ctx, int fd)
 {
-    struct ring_socket *s = CONTAINER_OF(op, struct ring_socket, accept);
+    struct ring_socket *s = ctx;
 
-    if (result.res >= 0 && s->closed)
-        close(result.res);
-    else if (result.res >= 0)
-        lane_begin(lane_new(s, result.res));
-    else if (result.res != -ECANCELED)
-        log_error("bus", "accept on %s: %s%s", s->base.endpoint, strerror(-result.res),
-                  result.res == -EMFILE ? "; raise the limit of open files (ulimit -n)" : "");
-    if (result.more)
-        return;
-    if (s->closed)
-        free_socket_when_over(s);
+    if (fd >= 0)
+        lane_begin(lane_new(s, fd));
     else
-        ring_timer_set(s->base.ring, &s->accept_again, ACCEPT_AGAIN_MS);
-}
-
-static void on_accept_again(struct timer *t, uint64_t now_ms)
-{
-    struct ring_socket *s = CONTAINER_OF(t, struct ring_socket, accept_again);
-
-    (void)now_ms;
-    ring_accept(s->base.ring, &s->accept, s->listener, on_accepted);
+        log_error("bus", "accept on %s: %s%s", s->base.endpoint, strerror(-fd),
+                  fd == -EMFILE ? "; raise the limit of open files (ulimit -n)" : "");
 }
 
 static void ring_socket_close(struct bus_socket *base)
 {
     struct ring_socket *s = ring_socket_of(base);
 
-    if (s->listener >= 0) {
-        ring_timer_clear(base->ring, &s->accept_again);
-        ring_cancel(base->ring, &s->accept);
-        close(s->listener);
-        address_unlink(base->endpoint);
-    }
+    ring_listener_close(s->listener);
+    address_unlink(base->endpoint);
     LIST_EACH (node, &s->lanes)
         lane_let_go(LIST_ENTRY(node, struct lane, node));
     s->closed = true;
@@ -407,12 +384,14 @@ static const struct bus_socket_carrier carrier = {.close = ring_socket_close,
 
 static char *listen_on(struct ring_socket *s, const char *endpoint)
 {
+    int fd;
+
     if (endpoint == NULL || endpoint[0] == '\0')
         return NULL;
-    s->listener = address_listen(endpoint, s->base.endpoint, sizeof s->base.endpoint);
-    if (s->listener < 0)
-        return bus_socket_no_listener(endpoint, strerror(-s->listener));
-    ring_accept(s->base.ring, &s->accept, s->listener, on_accepted);
+    fd = address_listen(endpoint, s->base.endpoint, sizeof s->base.endpoint);
+    if (fd < 0)
+        return bus_socket_no_listener(endpoint, strerror(-fd));
+    s->listener = ring_listener_open(s->base.ring, fd, on_accepted, s);
     return NULL;
 }
 
@@ -423,8 +402,6 @@ struct bus_socket *bus_socket_open_ring(struct ring *ring, const struct bus_sock
 
     s->base = (struct bus_socket){
         .carrier = &carrier, .ring = ring, .handler = config->handler, .ctx = config->ctx};
-    s->listener = -1;
-    s->accept_again.fire = on_accept_again;
     list_init(&s->lanes);
     list_init(&s->due);
     buf_add_str(&s->identity, config->name);
