@@ -20,35 +20,12 @@
 
 /* ---- certificates ---- */
 
-/* Loads the pair of a domain (NULL: default) when it is there. True when it is in force. */
-static bool load_cert(struct c2s *c, const char *domain)
-{
-    struct buf sni = {0};
-    char *cert = xasprintf("%s/%s.crt", c->conf->tls_directory, domain != NULL ? domain : "default");
-    char *key = xasprintf("%s/%s.key", c->conf->tls_directory, domain != NULL ? domain : "default");
-    char *error = NULL;
-    bool there = access(cert, F_OK) == 0;
-    bool named = domain == NULL || jid_domain_to_ascii(span_of(domain), &sni);
-    bool good =
-        there && named && tls_ctx_add_cert(c->tls, domain != NULL ? buf_cstr(&sni) : NULL, cert, key, &error);
-    if (good)
-        log_info("c2s", "certificate %s for %s", cert, domain != NULL ? domain : "all other names");
-    else if (there)
-        log_error("c2s", "certificate %s not taken: %s", cert,
-                  error != NULL ? error : "DNS cannot hold that domain");
-    buf_free(&sni);
-    free(error);
-    free(cert);
-    free(key);
-    return good;
-}
-
 static unsigned load_certs(struct c2s *c)
 {
-    unsigned n = load_cert(c, NULL);
+    unsigned n = tls_ctx_load_cert(c->tls, c->conf->tls_directory, NULL);
     for (unsigned i = 0; i < c->env.domain_count; i++) {
         char *domain = span_dup(c->env.domains[i]);
-        n += load_cert(c, domain);
+        n += tls_ctx_load_cert(c->tls, c->conf->tls_directory, domain);
         free(domain);
     }
     return n;

@@ -75,36 +75,13 @@ static bool start_domains(struct s2s *s)
 
 /* ---- certificates ---- */
 
-/* Loads the pair of a domain (NULL: default) when it is there. True when it is in force. */
-static bool load_cert(struct s2s *s, const char *domain)
-{
-    struct buf sni = {0};
-    char *cert = xasprintf("%s/%s.crt", s->conf->tls_directory, domain != NULL ? domain : "default");
-    char *key = xasprintf("%s/%s.key", s->conf->tls_directory, domain != NULL ? domain : "default");
-    char *error = NULL;
-    bool there = access(cert, F_OK) == 0;
-    bool named = domain == NULL || jid_domain_to_ascii(span_of(domain), &sni);
-    bool good =
-        there && named && tls_ctx_add_cert(s->tls, domain != NULL ? buf_cstr(&sni) : NULL, cert, key, &error);
-    if (good)
-        log_info("s2s", "certificate %s for %s", cert, domain != NULL ? domain : "all other names");
-    else if (there)
-        log_error("s2s", "certificate %s not taken: %s", cert,
-                  error != NULL ? error : "DNS cannot hold that domain");
-    buf_free(&sni);
-    free(error);
-    free(cert);
-    free(key);
-    return good;
-}
-
 static void load_certs(struct s2s *s)
 {
     size_t at = 0;
     struct local *l;
-    unsigned n = load_cert(s, NULL);
+    unsigned n = tls_ctx_load_cert(s->tls, s->conf->tls_directory, NULL);
     while ((l = map_next(&s->locals, &at)) != NULL)
-        n += load_cert(s, l->domain);
+        n += tls_ctx_load_cert(s->tls, s->conf->tls_directory, l->domain);
     s->have_cert = s->have_cert || n > 0;
 }
 

@@ -36,6 +36,10 @@ void tls_ctx_free(struct tls_ctx *ctx);
 bool tls_ctx_add_cert(struct tls_ctx *ctx, const char *domain, const char *cert_file, const char *key_file,
                       char **error);
 
+/* The same with DOMAIN.crt and DOMAIN.key (NULL: default.crt, default.key) of a directory, where the domain
+ * is spelled with U-labels. True when they are in force; logs that, and why not when the file is there. */
+bool tls_ctx_load_cert(struct tls_ctx *ctx, const char *directory, const char *domain);
+
 /* When the certificate of a domain (NULL = default) runs out, ms since 1970; 0 when there is none. */
 uint64_t tls_ctx_cert_expiry_ms(const struct tls_ctx *ctx, const char *domain);
 
