@@ -56,7 +56,7 @@ def accounts_file(path, count, domain="localhost"):
 class Cluster:
     """deploy/run in a directory of its own, for a `with`."""
 
-    def __init__(self, build, offset=20000, routers=1, c2s=1, settings=(), accounts=1000, keep=False):
+    def __init__(self, build, offset=12000, routers=1, c2s=1, settings=(), accounts=1000, keep=False):
         self.build, self.port, self.keep = build, 5222 + offset, keep
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="jackdaw-bench."))
         self.accounts = accounts

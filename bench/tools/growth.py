@@ -120,7 +120,7 @@ def sizes(a):
 def main():
     p = argparse.ArgumentParser(prog="bench/run", description=__doc__)
     p.add_argument("--build", type=pathlib.Path, required=True)
-    p.add_argument("--offset", type=int, default=20000)
+    p.add_argument("--offset", type=int, default=12000)
     p.add_argument("--set", action="append", default=[])
     p.add_argument("what", choices=["growth", "routers", "sizes"])
     p.add_argument("--rounds", type=int, default=3)

@@ -105,7 +105,7 @@ def judge_latency(result, say):
 def main():
     p = argparse.ArgumentParser(prog="bench/run soak", description=__doc__)
     p.add_argument("--build", type=pathlib.Path, required=True)
-    p.add_argument("--offset", type=int, default=20000)
+    p.add_argument("--offset", type=int, default=12000)
     p.add_argument("--set", action="append", default=[])
     p.add_argument("--minutes", type=float, default=10)
     p.add_argument("--share", type=float, default=0.7, help="of the saturation rate")
