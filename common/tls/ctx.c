@@ -135,7 +135,7 @@ static int on_verify(int good, X509_STORE_CTX *store)
 
 static SSL_CTX *make_ssl_ctx(struct tls_ctx *ctx)
 {
-    SSL_CTX *s = SSL_CTX_new(TLS_method());
+    SSL_CTX *s = SSL_CTX_new_ex(NULL, tls_schedule_start(), TLS_method());
     if (s == NULL)
         return NULL;
     SSL_CTX_set_mode(s, SSL_MODE_RELEASE_BUFFERS);

@@ -36,6 +36,10 @@ struct tls *tls_current(void);
 /* Lets OpenSSL take its random numbers from common/base/random.h, for good. False when it refuses. */
 bool tls_random_start(void);
 
+/* Makes our own key schedule of TLS 1.3 known to OpenSSL, for good. The property query with which a context
+ * takes it; NULL (OpenSSL's own will do) when it is refused. */
+const char *tls_schedule_start(void);
+
 /* The BIO method of session.c, made at the first call. */
 BIO_METHOD *tls_slice_method(void);
 
