@@ -52,6 +52,8 @@ SSL_CTX *tls_ctx_for(struct tls_ctx *ctx, const char *name);
 /* slim.c: has the context tell of its sessions what tls_slim needs; where they keep it. */
 void tls_capture_enable(SSL_CTX *ctx);
 struct tls_capture *tls_capture_new(void);
+/* schedule.c: the session that is being fed has derived the secret of its traffic in one direction. */
+void tls_capture_secret(bool in, struct span secret);
 void tls_capture_free(struct tls_capture *c);
 
 /* Milliseconds since 1970 of an X.509 time; 0 when it can't be read. */

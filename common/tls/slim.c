@@ -1,8 +1,8 @@
 /* From OpenSSL's session to its record layer alone (record.h).
  *
- * What that takes is known only while OpenSSL works: the traffic secrets come through its key log when it
- * installs them, and from then on its message callback shows the header of every record in either direction,
- * so the records are counted. A session that has renewed its keys meanwhile stays as it is. */
+ * What that takes is known only while OpenSSL works: the traffic secrets pass through schedule.c just before
+ * it installs them, and from then on its message callback shows the header of every record in either
+ * direction, so the records are counted. A session that has renewed its keys meanwhile stays as it is. */
 #include <openssl/crypto.h>
 #include <stdlib.h>
 
@@ -15,25 +15,14 @@ struct tls_capture {
     bool renewed;
 };
 
-static int digit(char c)
-{
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-/* "LABEL RANDOM SECRET", the latter two in lower-case hexadecimal. */
-static void on_key_log(const SSL *ssl, const char *line)
+void tls_capture_secret(bool in, struct span secret)
 {
     struct tls_capture *c = tls_current() != NULL ? tls_current()->capture : NULL;
-    bool in = strncmp(line, "CLIENT_TRAFFIC_SECRET_0 ", 24) == 0;
-    const char *hex = strrchr(line, ' ');
-    size_t n = hex != NULL ? strlen(++hex) / 2 : 0;
-    (void)ssl;
 
-    if (c == NULL || (!in && strncmp(line, "SERVER_TRAFFIC_SECRET_0 ", 24) != 0) || n > TLS_SECRET_MAX)
+    if (c == NULL || secret.n > TLS_SECRET_MAX)
         return;
     struct tls_traffic *t = &c->traffic[in ? TLS_IN : TLS_OUT];
-    for (size_t i = 0; i < n; i++)
-        t->secret[i] = (uint8_t)(digit(hex[2 * i]) << 4 | digit(hex[2 * i + 1]));
+    memcpy(t->secret, secret.p, secret.n);
     t->records = 0;
     c->known[in ? TLS_IN : TLS_OUT] = true;
 }
@@ -55,7 +44,6 @@ static void on_message(int write, int version, int type, const void *bytes, size
 
 void tls_capture_enable(SSL_CTX *ctx)
 {
-    SSL_CTX_set_keylog_callback(ctx, on_key_log);
     SSL_CTX_set_msg_callback(ctx, on_message);
 }
 
