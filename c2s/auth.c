@@ -60,8 +60,11 @@ void auth_write_features(struct session *s)
     struct buf *out = &s->out;
     buf_add_lit(out, "<mechanisms xmlns='" NS_SASL "'>");
     for (unsigned i = 0; i < ARRAY_LEN(preference); i++) {
-        if (offers(s, &b, preference[i]))
-            buf_addf(out, "<mechanism>%s</mechanism>", sasl_mech_name(preference[i]));
+        if (!offers(s, &b, preference[i]))
+            continue;
+        buf_add_lit(out, "<mechanism>");
+        buf_add_str(out, sasl_mech_name(preference[i]));
+        buf_add_lit(out, "</mechanism>");
     }
     buf_add_lit(out, "</mechanisms>");
     if (b.exporter || b.server_end_point) {

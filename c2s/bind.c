@@ -32,16 +32,23 @@ void features_write(struct session *s)
                          "'/>");
     }
     const struct stream_kind *kind = s->authenticated ? &env->after_login : &env->before_login;
-    buf_addf(out, "<limits xmlns='" NS_LIMITS "'><max-bytes>%u</max-bytes>", kind->limits.element_max_bytes);
-    if (env->idle_s > 0)
-        buf_addf(out, "<idle-seconds>%u</idle-seconds>", env->idle_s);
+    buf_add_lit(out, "<limits xmlns='" NS_LIMITS "'><max-bytes>");
+    buf_add_u64(out, kind->limits.element_max_bytes);
+    buf_add_lit(out, "</max-bytes>");
+    if (env->idle_s > 0) {
+        buf_add_lit(out, "<idle-seconds>");
+        buf_add_u64(out, env->idle_s);
+        buf_add_lit(out, "</idle-seconds>");
+    }
     buf_add_lit(out, "</limits></stream:features>");
     env->host->output(s);
 }
 
 static void write_iq_open(struct session *s, const char *type, struct span id)
 {
-    buf_addf(&s->out, "<iq type='%s'", type);
+    buf_add_lit(&s->out, "<iq type='");
+    buf_add_str(&s->out, type);
+    buf_add_char(&s->out, '\'');
     xml_add_attr(&s->out, "id", id);
     buf_add_char(&s->out, '>');
 }

@@ -234,8 +234,9 @@ struct stream_event stream_next(struct stream *s, struct span *in)
 
 void stream_open(struct stream *s, const struct stream_header *header, struct buf *out)
 {
-    buf_addf(out, "<?xml version='1.0'?><stream:stream xmlns='%s' xmlns:stream='" NS_STREAM "'",
-             s->kind->content_ns);
+    buf_add_lit(out, "<?xml version='1.0'?><stream:stream xmlns='");
+    buf_add_str(out, s->kind->content_ns);
+    buf_add_lit(out, "' xmlns:stream='" NS_STREAM "'");
     if (strcmp(s->kind->content_ns, NS_SERVER) == 0)
         buf_add_lit(out, " xmlns:db='" NS_DIALBACK "'");
     if (header->from.n > 0)

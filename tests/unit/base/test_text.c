@@ -51,6 +51,23 @@ static void base64_round_trips(void **state)
     buf_free(&back);
 }
 
+static void base64_knows_each_digit(void **state)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    struct buf b = {0};
+
+    (void)state;
+    for (int c = 0; c < 256; c++) {
+        const char text[] = {'A', 'A', 'A', (char)c};
+        const char *at = c != 0 ? strchr(digits, c) : NULL;
+        buf_clear(&b);
+        assert_int_equal(base64_decode(&b, span_make(text, 4)), at != NULL || c == '=');
+        if (at != NULL)
+            assert_int_equal(b.p[2], at - digits);
+    }
+    buf_free(&b);
+}
+
 static void base64_is_strict(void **state)
 {
     static const char *const bad[] = {"Z",    "Zg",    "Zg=",    "Zg===",   "=Zg=",     "====", "Zh==",
@@ -117,6 +134,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(base64_encodes_and_decodes),
         cmocka_unit_test(base64_round_trips),
+        cmocka_unit_test(base64_knows_each_digit),
         cmocka_unit_test(base64_is_strict),
         cmocka_unit_test(hex_works),
         cmocka_unit_test(json_writes),
