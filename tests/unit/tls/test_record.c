@@ -203,6 +203,8 @@ static void test_close(void **state)
     assert_int_equal(feed(buf_span(&wire), wire.n, &plain, &out, &error), TLS_CLOSED);
     pair_free();
     buf_free(&wire);
+    buf_free(&plain);
+    buf_free(&out);
 }
 
 int main(void)
