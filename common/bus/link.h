@@ -19,6 +19,7 @@
 
 #define LINK_HEADER            48
 #define LINK_BATCH_MAX         (1u << 20) /* frames are added to a batch up to this many bytes */
+#define LINK_BATCH_ROOM        16
 #define LINK_FRAME_MAX         (32u << 20)
 #define LINK_NAME_MAX          63
 #define LINK_WINDOW_DEFAULT    (4u << 20)
@@ -34,6 +35,7 @@ struct link_batch {
     uint64_t seq;
     size_t n; /* bytes used of data, header included */
     size_t cap;
+    char room[LINK_BATCH_ROOM]; /* the transport's, right before data: its head of the message */
     char data[];
 };
 

@@ -1,6 +1,7 @@
 /* ZeroMQ's protocol on the loop. A connection is a lane: it takes part in the turns like any other socket, so
  * a message costs one send and one receive among those that the turn makes anyhow, and no thread is woken
- * for it. All that a turn hands over for one lane leaves as one send.
+ * for it. All that a turn hands over for one lane is copied together and leaves as one send; a large batch
+ * leaves from where it is.
  *
  * As with libzmq, who dials says READY with its name, which becomes its route here; a name that comes again
  * takes the route over from the older lane. A lane that is let go ends its operations and then frees itself,
@@ -20,8 +21,9 @@
 
 #define BUFFERS      32
 #define BUFFER_SIZE  (16u << 10)
-#define OUT_MAX      (1u << 20)  /* waiting bytes of a lane beyond which it takes no further message */
-#define OUT_KEPT     (64u << 10) /* larger buffers are given back */
+#define OUT_MAX      (256u << 10) /* waiting bytes of a lane beyond which it takes no further message */
+#define DIRECT_MIN   (32u << 10)  /* a batch from this size on is not copied */
+#define OUT_KEPT     (64u << 10)  /* larger buffers are given back */
 #define HANDSHAKE_MS 10000
 
 struct ring_socket {
@@ -45,10 +47,11 @@ struct lane {
     struct ring_op recv;
     struct ring_op send;
     struct timer handshake;
-    struct buf out;   /* for the next send */
-    struct buf going; /* the kernel has it */
-    struct buf route; /* key in routes; empty: none yet, or none any more */
-    char *endpoint;   /* that we dialed; NULL: the other side did */
+    struct buf out;            /* for the next send */
+    struct buf going;          /* the kernel has it … */
+    struct link_batch *direct; /* … or this, from where it is; goes before out */
+    struct buf route;          /* key in routes; empty: none yet, or none any more */
+    char *endpoint;            /* that we dialed; NULL: the other side did */
     int fd;
     bool ready;
     bool over;
@@ -82,6 +85,8 @@ static void lane_free_when_over(struct lane *l)
     buf_free(&l->out);
     buf_free(&l->going);
     buf_free(&l->route);
+    if (l->direct != NULL)
+        link_batch_unref(l->direct);
     free(l->endpoint);
     free(l);
     free_socket_when_over(s);
@@ -150,8 +155,21 @@ static void on_sent(struct ring_op *op, struct ring_result result)
     } else {
         buf_clear(&l->going);
         buf_shrink(&l->going, OUT_KEPT);
+        if (l->direct != NULL)
+            link_batch_unref(l->direct);
+        l->direct = NULL;
         lane_send(l);
     }
+}
+
+/* The head of ZMTP goes right before the batch. */
+static void lane_send_direct(struct lane *l)
+{
+    char head[ZMTP_HEAD_MAX];
+    size_t n = zmtp_head(head, l->direct->n);
+
+    memcpy(l->direct->data - n, head, n);
+    ring_send(l->socket->base.ring, &l->send, l->fd, l->direct->data - n, l->direct->n + n, on_sent);
 }
 
 /* Sends what has been added, when the handshake is done and the send before it. */
@@ -159,12 +177,24 @@ static void lane_send(struct lane *l)
 {
     struct buf empty;
 
-    if (!l->ready || op_busy(&l->send) || l->out.n == 0)
+    if (!l->ready || op_busy(&l->send))
+        return;
+    if (l->direct != NULL) {
+        lane_send_direct(l);
+        return;
+    }
+    if (l->out.n == 0)
         return;
     empty = l->going;
     l->going = l->out;
     l->out = empty;
     ring_send(l->socket->base.ring, &l->send, l->fd, l->going.p, l->going.n, on_sent);
+}
+
+static void lane_due(struct lane *l)
+{
+    if (l->ready && list_empty(&l->due))
+        list_add(&l->socket->due, &l->due);
 }
 
 static void lane_add(struct lane *l, struct span message)
@@ -173,8 +203,17 @@ static void lane_add(struct lane *l, struct span message)
 
     buf_add(&l->out, head, zmtp_head(head, message.n));
     buf_add_span(&l->out, message);
-    if (l->ready && list_empty(&l->due))
-        list_add(&l->socket->due, &l->due);
+    lane_due(l);
+}
+
+/* False when something is before it. */
+static bool lane_add_direct(struct lane *l, struct link_batch *b)
+{
+    if (!l->ready || op_busy(&l->send) || l->direct != NULL || l->out.n > 0)
+        return false;
+    l->direct = link_batch_ref(b);
+    lane_due(l);
+    return true;
 }
 
 /* The handshake is done. What was added meanwhile leaves now. */
@@ -198,8 +237,8 @@ static void lane_ready(struct lane *l, struct span identity)
             lane_let_go(old);
         lane_set_route(l, identity);
     }
-    if (l->out.n > 0 && list_empty(&l->due))
-        list_add(&s->due, &l->due);
+    if (l->out.n > 0)
+        lane_due(l);
 }
 
 /* False when the lane is not to be read any further. */
@@ -351,6 +390,8 @@ static int ring_socket_send(struct bus_socket *base, struct span route, const st
 
     if (l == NULL)
         return -EHOSTUNREACH;
+    if (out->batch != NULL && out->n >= DIRECT_MIN)
+        return lane_add_direct(l, out->batch) ? 0 : -EAGAIN;
     if (l->out.n > OUT_MAX)
         return -EAGAIN;
     lane_add(l, span_make(out->bytes, out->n));
