@@ -11,7 +11,7 @@
 #include "common/ring/ring.h"
 
 #define SEED_BYTES    32
-#define ROTATE_MS     86400000ull
+#define ROTATE_MS     86400000ll
 #define REFRESH_MS    300000
 #define RETRY_MS      2000
 #define TICKETS_BYTES (8 + SECRETS_TICKET_KEYS * TLS_TICKET_KEY_BYTES)
@@ -27,7 +27,9 @@ bool secrets_rotate(struct span old, uint64_t wall_ms, struct buf *out)
     bool whole = old.n == TICKETS_BYTES;
     for (unsigned i = 0; whole && i < 8; i++)
         made_ms = made_ms << 8 | (uint8_t)old.p[i];
-    if (whole && made_ms + ROTATE_MS > wall_ms)
+    /* Keys that were made far in the future are due as well: the clock that made them was wrong. */
+    int64_t age_ms = clock_age_ms(wall_ms, made_ms);
+    if (whole && age_ms < ROTATE_MS && age_ms > -ROTATE_MS)
         return false;
     for (unsigned i = 0; i < 8; i++)
         buf_add_char(out, (char)(wall_ms >> (56 - 8 * i)));

@@ -27,7 +27,7 @@
 struct uplink_item {
     struct uplink_item *next;
     uint64_t n;
-    uint64_t at_ms; /* wall clock */
+    uint64_t at_ms; /* monotonic, when it was taken in */
     size_t size;
     char frame[];
 };
@@ -332,7 +332,7 @@ void uplink_stanza(struct conn *c, const struct stanza *stanza, enum stanza_verd
     struct uplink_item *item = xmalloc(sizeof(*item) + wire_size(&f));
     item->next = NULL;
     item->n = f.n;
-    item->at_ms = f.at_ms;
+    item->at_ms = clock_mono_ms();
     item->size = wire_encode(&f, item->frame);
     if (u->last != NULL)
         u->last->next = item;
@@ -370,7 +370,7 @@ static void pop(struct uplink *u)
 static void handled(struct conn *c, uint64_t n)
 {
     struct uplink *u = &c->up;
-    uint64_t now = clock_wall_ms();
+    uint64_t now = clock_mono_ms();
     n = MIN(n, c->session.in_n);
     while (u->first != NULL && u->first->n <= n) {
         stat_observe(&metric_handled_us, now > u->first->at_ms ? (now - u->first->at_ms) * 1000 : 500);

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "common/base/clock.h"
 #include "common/log/log.h"
 #include "common/stats/stats.h"
 #include "router/finished.h"
@@ -15,9 +16,8 @@
 #define CHUNK         64 /* entries per read while catching up */
 #define RESTORE_CHUNK 256
 #define DEDUP_MS      60000 /* finished entries stay this long, so that a new owner recognises a resend */
-#define TRIM_AFTER_MS 120000
-#define FLOOR_MS      200  /* the floor is written at most that often: it is half of what an append costs */
-#define TRIM_AFTER    2048 /* or so many entries; as many stay: more than can be under way to be resent */
+#define FLOOR_MS      200   /* the floor is written at most that often: it is half of what an append costs */
+#define TRIM_AFTER    2048  /* or so many entries; as many stay: more than can be under way to be resent */
 #define GENERATION_MS 300000
 #define DAY_MS        86400000ull
 
@@ -230,20 +230,18 @@ void deliver_entry_end(struct entry *e, bool acked)
     mailbox_settle(e);
 }
 
-/* Below what the store may trim the mailbox now; ms 0 = not yet. */
+/* Below what the store may trim the mailbox now; ms 0 = not yet: below where the floor was a de-duplication
+ * window ago, or TRIM_AFTER entries ago. The window is measured by the monotonic clock, since a wall clock
+ * that is set forward would end it early. (user.c trims what is left when the user has been idle for longer
+ * than the window.) */
 static struct store_id trim_below(struct user *u)
 {
-    uint64_t wall = u->core->out.wall_ms(u->core->out.ctx);
+    uint64_t now = u->core->now_ms;
     struct store_id below = {0};
-    if (wall - u->trimmed.ms > TRIM_AFTER_MS) {
-        below = (struct store_id){wall - DEDUP_MS, 0};
-        if (store_id_cmp(u->floor, below) < 0)
-            below = (struct store_id){u->floor.ms, u->floor.seq + 1};
-    }
-    if (u->untrimmed >= TRIM_AFTER) {
-        if (store_id_cmp(u->trim_mark, below) > 0)
-            below = u->trim_mark;
+    if (u->untrimmed >= TRIM_AFTER || now - u->trim_mark_ms >= DEDUP_MS) {
+        below = u->trim_mark;
         u->trim_mark = u->floor;
+        u->trim_mark_ms = now;
         u->untrimmed = 0;
     }
     return below;
@@ -337,7 +335,7 @@ static void send_entry(struct session *s, struct entry *e, const struct store_en
 {
     struct user *u = s->user;
     struct buf raw = {0};
-    if (u->core->out.wall_ms(u->core->out.ctx) - stored_entry->at_ms > 1000)
+    if (clock_age_ms(u->core->out.wall_ms(u->core->out.ctx), stored_entry->at_ms) > 1000)
         add_delayed(&raw, u, stored_entry);
     else
         buf_add_span(&raw, stored_entry->raw);
@@ -358,7 +356,7 @@ static void take_chunk(struct session *s, const struct store_entry *entries, siz
 {
     struct user *u = s->user;
     uint64_t wall = u->core->out.wall_ms(u->core->out.ctx);
-    uint64_t keep_ms = (uint64_t)u->core->conf->mailbox_keep_days * DAY_MS;
+    int64_t keep_ms = (int64_t)u->core->conf->mailbox_keep_days * DAY_MS;
     if (count > 0)
         session_save(s); /* opens the batch that what is sent here waits for */
     for (size_t i = 0; i < count && session_has_room(s); i++) {
@@ -366,7 +364,7 @@ static void take_chunk(struct session *s, const struct store_entry *entries, siz
         s->cursor = entries[i].id;
         if (e == NULL || !is_for(e, s))
             continue;
-        if (wall - entries[i].at_ms > keep_ms) {
+        if (clock_age_ms(wall, entries[i].at_ms) > keep_ms) {
             stat_add(&expired, 1);
             unwant(e, s->sid);
             e->acked = true;
@@ -479,8 +477,7 @@ static void restore_entry(struct user *u, const struct store_entry *stored_entry
     if (span_to_u64(span_sub(stored_entry->origin, 0, colon), UINT64_MAX, &sid) &&
         span_to_u64(span_sub(stored_entry->origin, colon + 1, stored_entry->origin.n), UINT64_MAX, &n))
         take_restored(u, sid, n);
-    if (store_id_cmp(stored_entry->id, u->last_id) > 0)
-        u->last_id = stored_entry->id;
+    user_saw_id(u, stored_entry->id);
     if (store_id_cmp(stored_entry->id, u->floor) <= 0 || finished_has(u, stored_entry->id))
         return;
     struct entry *e = mailbox_find(u, stored_entry->id);

@@ -1,6 +1,7 @@
 /* A session's record in the store: what another router needs to go on with it. */
 #include <stdlib.h>
 
+#include "common/base/clock.h"
 #include "common/log/log.h"
 #include "router/deliver.h"
 #include "router/session_internal.h"
@@ -101,8 +102,10 @@ static void restore_line(struct session *s, struct span line)
         struct store_id id;
         id.ms = next_number(&line, &bad);
         id.seq = next_number(&line, &bad);
-        if (!bad)
+        if (!bad) {
+            user_saw_id(s->user, id);
             deliver_restore_assignment(s, n, id);
+        }
     } else if (span_is(kind, "k")) {
         struct store_id known, cursor;
         known.ms = next_number(&line, &bad);
@@ -115,6 +118,8 @@ static void restore_line(struct session *s, struct span line)
             s->attached = attached;
             s->known = known;
             s->cursor = cursor;
+            user_saw_id(s->user, known);
+            user_saw_id(s->user, cursor);
             s->was_behind = behind;
         }
     } else if (span_is(kind, "d") && line.n > 0 && map_get(&s->directed, line) == NULL) {
@@ -152,8 +157,7 @@ static void restore_one(struct user *u, struct span resource, struct span record
     s->resume_s = (uint32_t)x.resume_s;
     s->last_active_wall_ms = x.active;
     uint64_t wall = c->out.wall_ms(c->out.ctx);
-    s->available_since_ms =
-        c->now_ms > wall - MIN(x.since, wall) ? c->now_ms - (wall - MIN(x.since, wall)) : 0;
+    s->available_since_ms = c->now_ms - MIN(c->now_ms, clock_elapsed_ms(wall, x.since));
     while (record.n > 0) {
         if (record.n > 2 && record.p[0] == 'p' && record.p[1] == ' ') {
             s->presence = rcbuf_new(record.p + 2, record.n - 2);
@@ -164,7 +168,7 @@ static void restore_one(struct user *u, struct span resource, struct span record
     if ((x.flags & FLAG_DETACHED) != 0) {
         s->state = SESSION_DETACHED;
         /* While there was no router the client could not come back. */
-        uint64_t left = x.deadline > wall ? x.deadline - wall : 0;
+        uint64_t left = MIN(clock_elapsed_ms(x.deadline, wall), x.resume_s * 1000);
         timer_set(&c->timers, &s->timeout, c->now_ms + MAX(left, MIN(x.resume_s * 1000, GRACE_MS)));
     } else {
         timer_set(&c->timers, &s->timeout, c->now_ms + SYNC_TIMEOUT_MS);

@@ -140,6 +140,7 @@ static void claim_done(void *ctx, enum store_result result, const struct store_u
     u->last_id = loaded->mailbox_last;
     u->floor = (struct store_id){0, 0};
     store_id_parse(meta_field(loaded, "floor"), &u->floor);
+    user_saw_id(u, u->floor);
     finished_load(u, loaded->hash[STORE_META], loaded->hash_count[STORE_META]);
     span_to_u64(meta_field(loaded, "roster_version"), UINT64_MAX, &u->roster_version);
     span_to_u64(meta_field(loaded, "last"), UINT64_MAX, &u->last_seen_ms);

@@ -44,7 +44,8 @@ struct user {
     struct store_id last_id; /* newest id given */
     struct store_id floor;
     struct store_id trimmed;   /* the store has dropped everything up to it */
-    struct store_id trim_mark; /* where the floor was when `untrimmed` was 0 */
+    struct store_id trim_mark; /* where the floor was when `untrimmed` was 0 … */
+    uint64_t trim_mark_ms;     /* … and when that was, by the monotonic clock */
     uint32_t untrimmed;        /* entries finished since */
     bool full;                 /* the store has refused a batch and not yet taken what remained of it */
     bool floor_moved;          /* not written yet */
@@ -128,5 +129,14 @@ void user_unstick(struct core *c);
 
 /* Evicts users that nobody has needed for a while. */
 void user_evict_idle(struct core *c);
+
+/* Notes an id that was given before, by whatever owner: those given from now on are above it. The mailbox's
+ * last id alone does not say it, since an entry may have got its id and never have been stored, and the clock
+ * of this host may be behind that owner's. */
+static inline void user_saw_id(struct user *u, struct store_id id)
+{
+    if (store_id_cmp(id, u->last_id) > 0)
+        u->last_id = id;
+}
 
 #endif

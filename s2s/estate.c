@@ -161,7 +161,7 @@ static bool is_settled(struct s2s *s, struct span process, struct span word)
     if (span_is(process, s->estate.self) || (span_is(word, "open") && is_member(s, process)))
         return true;
     if (done && span_to_u64(span_sub(word, 5, word.n), UINT64_MAX, &done_ms) &&
-        wall > done_ms + DONE_KEEP_MS) {
+        clock_age_ms(wall, done_ms) > DONE_KEEP_MS) {
         forget(s, process);
         return true;
     }

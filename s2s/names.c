@@ -53,7 +53,7 @@ void names_rely(struct leg *l)
 
 bool names_expired(const struct leg *l)
 {
-    return l->certificate_ms != 0 && clock_wall_ms() >= l->certificate_ms;
+    return l->certificate_ms != 0 && clock_age_ms(clock_wall_ms(), l->certificate_ms) >= 0;
 }
 
 enum s2s_metric names_metric(enum names_verdict verdict)

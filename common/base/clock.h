@@ -20,4 +20,18 @@ char *clock_format_utc(uint64_t wall_ms, char out[32]);
 /* Parses a XEP-0082 date-time (fraction optional, "Z" or ±hh:mm). False when it isn't one. */
 bool clock_parse_utc(const char *text, size_t n, uint64_t *wall_ms);
 
+/* How long before `now` a wall clock showed `then`, in milliseconds. Negative when `then` lies in the future:
+ * the clock of another host is ahead of ours, or ours was set back. Every comparison of wall clocks goes
+ * through this: a plain difference of two unsigned times makes the near future look like the distant past. */
+static inline int64_t clock_age_ms(uint64_t now, uint64_t then)
+{
+    return (int64_t)(now - then);
+}
+
+/* The same, where the future counts as now. */
+static inline uint64_t clock_elapsed_ms(uint64_t now, uint64_t then)
+{
+    return now > then ? now - then : 0;
+}
+
 #endif

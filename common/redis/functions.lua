@@ -299,6 +299,7 @@ end
 
 local EPOCH_ZERO_S = 1767225600 -- 2026-01-01
 local SUSPECT_MS = 2000
+local FAR_MS = 300000
 
 local function now_ms()
     local t = redis.call('TIME')
@@ -346,6 +347,11 @@ end
 
 -- Drops whoever has no lease any more, but for `self`. True when somebody went.
 local function drop_expired(keys, now, self, lease_ms)
+    -- A lease that ends far in the future was given by a clock that has been set back since (or by another primary's).
+    local odd = redis.call('ZRANGEBYSCORE', keys[2], string.format('(%.0f', now + math.max(4 * lease_ms, FAR_MS)), '+inf')
+    for _, name in ipairs(odd) do
+        redis.call('ZADD', keys[2], string.format('%.0f', now + lease_ms), name)
+    end
     local expired = redis.call('ZRANGEBYSCORE', keys[2], '-inf', string.format('%.0f', now))
     if #expired == 0 then
         return false

@@ -1,5 +1,6 @@
 /* Last activity (XEP-0012): of the host its uptime, of an account the time since its last presence, for those
  * who may see that presence. A full JID is the client's own business. */
+#include "common/base/clock.h"
 #include "router/contacts.h"
 #include "router/feature.h"
 
@@ -14,8 +15,7 @@ static enum verdict answer(struct task *t, uint64_t seconds)
 
 static uint64_t seconds_since(const struct core *c, uint64_t wall_ms)
 {
-    uint64_t now = c->out.wall_ms(c->out.ctx);
-    return now > wall_ms ? (now - wall_ms) / 1000 : 0;
+    return clock_elapsed_ms(c->out.wall_ms(c->out.ctx), wall_ms) / 1000;
 }
 
 static enum verdict on_host(struct task *t, enum wake wake)

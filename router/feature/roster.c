@@ -3,6 +3,7 @@
  * A change is made in memory at once; the result and the pushes are sent when it is committed. Commits of a
  * user come back in order, so pushes leave in the order of the changes. A roster version names one state of
  * the whole roster: a client that has the current one gets an empty result, any other the full roster. */
+#include "common/base/clock.h"
 #include "common/xml/tree.h"
 #include "router/commit.h"
 #include "router/contacts.h"
@@ -11,7 +12,7 @@
 #include "router/readdress.h"
 
 /* How far back a new router pushes again; more than a dead one takes to be replaced. */
-#define PUSH_AGAIN_MS 30000u
+#define PUSH_AGAIN_MS 30000
 
 /* What is told when a set is committed. */
 struct set_note {
@@ -207,11 +208,11 @@ static void on_synced(struct user *u, struct session *s)
 {
     if (!s->interested)
         return;
-    uint64_t wall = u->core->out.wall_ms(u->core->out.ctx), since = wall - MIN(wall, PUSH_AGAIN_MS);
+    uint64_t wall = u->core->out.wall_ms(u->core->out.ctx);
     size_t at = 0;
     struct contact *contact;
     while ((contact = map_next(&u->contacts, &at)) != NULL) {
-        if (!contact->in_roster || contact->version < since)
+        if (!contact->in_roster || clock_age_ms(wall, contact->version) > PUSH_AGAIN_MS)
             continue;
         struct buf push = {0}, whole = {0};
         contacts_add_push(&push, u, contact);

@@ -15,6 +15,7 @@ enum fault {
     FAULT_LOGOUT,
     FAULT_SLOW_READER,
     FAULT_LEAVE,
+    FAULT_CLOCK,
     FAULT_COUNT
 };
 
@@ -129,6 +130,15 @@ static void drain(struct node *n)
     sim_after(sim_between(50 * MS, 400 * MS), leave, n, n->life);
 }
 
+/* Sets the wall clock of a node's host: mostly a step of seconds, now and then one of an hour, to either
+ * side. */
+static void set_clock(struct node *n)
+{
+    int64_t by_ms = (int64_t)(sim_chance(70) ? sim_between(1, 5000) : sim_between(60000, 3600000));
+    n->clock_ms = sim_chance(50) ? by_ms : -by_ms;
+    sim_say("%s's clock is set %lld ms off", n->name, (long long)n->clock_ms);
+}
+
 static void fault(enum fault f)
 {
     struct node *n;
@@ -185,6 +195,9 @@ static void fault(enum fault f)
     case FAULT_LEAVE:
         drain(any_router());
         break;
+    case FAULT_CLOCK:
+        set_clock(sim_chance(50) ? any_router() : any_manager());
+        break;
     case FAULT_COUNT:
         break;
     }
@@ -225,9 +238,9 @@ static void next_word(void *a, uint64_t b)
     sim_after(sim_random(2 * plan.say_ms * MS), next_word, NULL, 0);
 }
 
-static const char *const names[FAULT_COUNT] = {"kill-router", "kill-manager", "cut-client",  "cut-link",
-                                               "isolate",     "freeze",       "redis-away",  "redis-gone",
-                                               "store-full",  "logout",       "slow-reader", "leave"};
+static const char *const names[FAULT_COUNT] = {
+    "kill-router", "kill-manager", "cut-client", "cut-link",    "isolate", "freeze", "redis-away",
+    "redis-gone",  "store-full",   "logout",     "slow-reader", "leave",   "clock"};
 static unsigned spared;
 
 bool fault_spare(const char *list)
@@ -261,6 +274,9 @@ void fault_start(uint64_t until_us)
     plan.mask &= ~spared;
     w.publications_lost = sim_chance(30) ? (int)sim_random(60) : 0;
     w.slow_store = sim_chance(30) ? (int)sim_random(40) : 1;
+    if ((spared & 1u << FAULT_CLOCK) == 0 && sim_chance(30))
+        for (int i = 0; i < NODES; i++)
+            set_clock(&w.nodes[i]);
     sim_say("faults %03x every %llu ms, words every %llu ms", plan.mask, (unsigned long long)plan.every_ms,
             (unsigned long long)plan.say_ms);
     sim_after(1, next_fault, NULL, 0);

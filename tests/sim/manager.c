@@ -305,7 +305,7 @@ static void stanza(struct manager_conn *c, const struct line *l)
     CHECK(stanza_rewrite(&e, span_make(l->text, l->n), span_of(c->jid), (struct span){NULL, 0}, &raw,
                          &f.stanza) == STANZA_GOOD);
     f.n = ++c->in_n;
-    f.at_ms = sim_wall_ms();
+    f.at_ms = node_wall_ms(c->c2s);
     f.trace[0] = f.sid;
     f.trace[1] = f.n;
     f.has_stanza = true;

@@ -67,8 +67,7 @@ static void newer_epoch(void *ctx, uint32_t epoch)
 
 static uint64_t wall_ms(void *ctx)
 {
-    (void)ctx;
-    return sim_wall_ms();
+    return node_wall_ms(ctx);
 }
 
 static uint64_t random_number(void *ctx)

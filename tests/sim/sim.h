@@ -71,8 +71,9 @@ struct node {
     uint64_t incarnation;
     unsigned life; /* grows with every start and death: events of another life are void */
     uint64_t frozen_until_us;
-    bool refuses;    /* dead, and its host says so */
-    bool redis_away; /* it cannot reach Redis */
+    bool refuses;     /* dead, and its host says so */
+    bool redis_away;  /* it cannot reach Redis */
+    int64_t clock_ms; /* how far its host's wall clock is ahead of the true time */
     struct endpoint *peers[NODES];
     uint64_t voided[VOIDED_MAX];
     unsigned voided_at;
@@ -225,6 +226,9 @@ void sim_say(const char *format, ...) PRINTF_LIKE(1, 2);
 void sim_fail(const char *format, ...) PRINTF_LIKE(1, 2);
 uint64_t sim_ms(void);
 uint64_t sim_wall_ms(void);
+
+/* The same as the host of a node shows it, whose clock may be wrong. */
+uint64_t node_wall_ms(const struct node *n);
 bool sim_run(uint64_t seed, bool verbose, bool frames);
 void sim_run_until(uint64_t until_us);
 const char *sim_user(int user);

@@ -121,6 +121,11 @@ uint64_t sim_wall_ms(void)
     return 1700000000000 + w.now_us / MS;
 }
 
+uint64_t node_wall_ms(const struct node *n)
+{
+    return (uint64_t)((int64_t)sim_wall_ms() + n->clock_ms);
+}
+
 /* ---- the story ---- */
 
 void sim_say(const char *format, ...)

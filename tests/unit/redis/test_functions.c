@@ -1,5 +1,6 @@
 /* functions.lua on a real server: claims and fences, membership, what one jd_apply costs. */
 #include <sys/resource.h>
+#include <time.h>
 
 #include "common/redis/functions.h"
 #include "common/redis/keys.h"
@@ -229,6 +230,24 @@ static void test_membership_expiry(void **state)
     assert_true(renew(c, "a", "1", 100, e3, "renewed", 1) > e3);
 }
 
+static void test_membership_clock_set_back(void **state)
+{
+    struct client *c = &((struct world *)*state)->c;
+    unsigned e = renew(c, "a", "1", 100, 0, "joined", 1);
+    e = renew(c, "b", "1", 100, e, "joined", 2);
+    /* As if Redis's clock had been an hour ahead when b's lease was given. */
+    char text[64];
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    snprintf(text, sizeof text, "ZADD jd:{cluster}:leases %lld b", ((long long)now.tv_sec + 3600) * 1000);
+    ask(c, "%s", text);
+    renew(c, "a", "1", 100, e, "renewed", 0);
+    client_turn(c, 60);
+    renew(c, "a", "1", 100, e, "renewed", 0);
+    client_turn(c, 60);
+    assert_true(renew(c, "a", "1", 100, e, "renewed", 1) > e); /* b is silent and is gone one lease later */
+}
+
 static void test_membership_reports(void **state)
 {
     struct client *c = &((struct world *)*state)->c;
@@ -322,6 +341,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_accounts, setup, teardown),
         cmocka_unit_test_setup_teardown(test_membership, setup, teardown),
         cmocka_unit_test_setup_teardown(test_membership_expiry, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_membership_clock_set_back, setup, teardown),
         cmocka_unit_test_setup_teardown(test_membership_reports, setup, teardown),
         cmocka_unit_test_setup_teardown(test_cost, setup, teardown),
     };
