@@ -389,9 +389,36 @@ bool conf_load_text(struct conf *c, const char *text, const char *name, struct b
 
 /* One assignment */
 
+/* True for a value as a file has it: a text in quotes or a list of such in brackets ("[::1]:5222" is
+ * neither). */
+static bool is_file_form(const char *text)
+{
+    text += strspn(text, " \t");
+    if (*text != '[')
+        return *text == '"';
+    text += 1 + strspn(text + 1, " \t");
+    return *text == '"' || *text == ']';
+}
+
+static bool set_from_file_form(struct conf *c, const struct option *o, const char *text)
+{
+    config_t parsed;
+    struct buf line = {0};
+    buf_addf(&line, "v = %s;", text);
+    config_init(&parsed);
+    bool ok = config_read_string(&parsed, buf_cstr(&line)) == CONFIG_TRUE &&
+              config_setting_length(config_root_setting(&parsed)) == 1 &&
+              load_value(c, o, config_lookup(&parsed, "v"));
+    config_destroy(&parsed);
+    buf_free(&line);
+    return ok;
+}
+
 static bool set_from_text(struct conf *c, const struct option *o, const char *text)
 {
     int64_t number;
+    if (is_file_form(text))
+        return set_from_file_form(c, o, text);
     switch (o->kind) {
     case KIND_BOOL:
         if (strcmp(text, "true") != 0 && strcmp(text, "false") != 0)

@@ -38,7 +38,8 @@ bool conf_load(struct conf *c, const char *file, struct buf *errors);
 /* The same from text; name stands for FILE in the messages. */
 bool conf_load_text(struct conf *c, const char *text, const char *name, struct buf *errors);
 
-/* Sets one option from "section.name=value" (lists: a,b,c). False with the reason appended to *errors. */
+/* Sets one option from "section.name=value" (lists: a,b,c), or with the value as a
+ * file has it ("a", ["a", "b"]). False with the reason appended to *errors. */
 bool conf_set(struct conf *c, const char *assignment, struct buf *errors);
 
 /* Takes secrets from the environment: JACKDAW_REDIS_PASSWORD into redis.url, JACKDAW_BUS_CURVE_SECRET_KEY. */

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "common/base/clock.h"
+#include "common/log/format.h"
 
 #define LINE_BYTES_MAX   4096
 #define NAME_BYTES_MAX   64
@@ -173,8 +174,8 @@ void log_line(enum log_level level, const char *zone, const char *format, ...)
     report_over(now_ms);
     if (level >= LOG_LEVEL_DEBUG || slot_admit(level, zone, format, now_ms)) {
         va_start(args, format);
-        /* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): the checker loses sight of va_start */
-        vsnprintf(message, sizeof(message), format, args);
+        errno = saved_errno;
+        log_format(message, sizeof(message), format, args);
         va_end(args);
         line_write(level, zone, message);
     }

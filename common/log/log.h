@@ -20,7 +20,8 @@ bool log_level_parse(const char *text, enum log_level *out);
 bool log_wants(enum log_level level);
 
 /* Writes one line. zone names the room ("c2s", "bus"). Control characters in the message are escaped as \xHH,
- * so that foreign text cannot forge lines. A line that repeats (same format string) more than 20 times in a
+ * so that foreign text cannot forge lines; a text behind `key=` is quoted where it could be read as another
+ * key=value (format.h). A line that repeats (same format string) more than 20 times in a
  * second is counted instead and reported as "suppressed" with the count when the second is over or at the
  * next line. Debug and trace lines are never suppressed. errno is kept. Any thread. zone and format must be
  * literals or live as long as the process. */

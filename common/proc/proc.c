@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
@@ -21,6 +22,7 @@
 #include "common/log/log.h"
 #include "common/member/member.h"
 #include "common/proc/args.h"
+#include "common/proc/check.h"
 #include "common/proc/crash.h"
 #include "common/proc/endpoint.h"
 #include "common/redis/redis.h"
@@ -535,6 +537,8 @@ static int proc_start(struct proc *p)
     log_set_name(p->node.name);
     log_set_level((enum log_level)p->conf->log_level);
     crash_install(p->role->role, p->node.name, on_crash_note);
+    if (!p->conf->cluster_core_dumps)
+        prctl(PR_SET_DUMPABLE, 0);
     p->signal_fd = signals_open();
     raise_descriptor_limit();
     register_gauges(p);
@@ -565,7 +569,7 @@ static int proc_arguments(struct proc *p, int argc, char **argv)
         code = 0;
     } else {
         p->conf = args_conf(&p->args, &errors);
-        if (p->conf == NULL)
+        if (p->conf == NULL || !check_values(p->conf, &errors))
             code = 1;
         else if (p->args.action == ARGS_ACTION_PRINT_CONFIG) {
             conf_write(p->conf, &out);

@@ -299,6 +299,15 @@ static void begin(struct redis *r)
     }
 }
 
+bool redis_url_check(const char *text, char **error)
+{
+    struct redis_url url = {0};
+    if (!redis_url_parse(text, &url, error))
+        return false;
+    redis_url_free(&url);
+    return true;
+}
+
 struct redis *redis_new(struct ring *ring, const struct redis_config *config,
                         void (*state)(void *ctx, bool up), void *ctx, char **error)
 {

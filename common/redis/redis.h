@@ -42,6 +42,10 @@ struct redis_config {
 struct redis *redis_new(struct ring *ring, const struct redis_config *config,
                         void (*state)(void *ctx, bool up), void *ctx, char **error);
 
+/* True when text is a URL that redis_new would take; else false with *error (caller frees) saying what is
+ * wrong. */
+bool redis_url_check(const char *text, char **error);
+
 /* Ends the connections; commands without an answer are forgotten (fn is not called). Allowed inside a
  * callback. The memory goes when the loop has given the operations back, so let it turn before ring_free.
  * NULL is allowed. */

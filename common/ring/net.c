@@ -53,6 +53,18 @@ static int fail(int fd)
     return -error;
 }
 
+/* "[::]:PORT" where the host has no IPv6: all of IPv4. */
+static socklen_t without_ipv6(struct sockaddr_storage *addr)
+{
+    struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)addr;
+    struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = in6->sin6_port};
+
+    if (addr->ss_family != AF_INET6 || !IN6_IS_ADDR_UNSPECIFIED(&in6->sin6_addr))
+        return 0;
+    memcpy(addr, &in, sizeof(in));
+    return sizeof(in);
+}
+
 int ring_listen(const char *address, bool share_port)
 {
     struct sockaddr_storage addr;
@@ -62,6 +74,11 @@ int ring_listen(const char *address, bool share_port)
     if (n == 0)
         return -EINVAL;
     fd = socket(addr.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0 && errno == EAFNOSUPPORT && (n = without_ipv6(&addr)) != 0)
+        fd = socket(addr.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd >= 0 && addr.ss_family == AF_INET6 &&
+        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &(int){0}, sizeof(int)) != 0)
+        return fail(fd);
     if (fd < 0 || !set(fd, SOL_SOCKET, SO_REUSEADDR) || !set(fd, IPPROTO_TCP, TCP_NODELAY) ||
         (share_port && !set(fd, SOL_SOCKET, SO_REUSEPORT)) || bind(fd, (struct sockaddr *)&addr, n) != 0 ||
         listen(fd, BACKLOG) != 0)

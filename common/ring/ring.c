@@ -87,8 +87,10 @@ static const char *advice(int error)
     case EACCES:
         return "io_uring is forbidden here: set sysctl kernel.io_uring_disabled=0 (or 1, and this user's "
                "group in "
-               "kernel.io_uring_group); in a container, allow io_uring_setup, io_uring_enter and "
-               "io_uring_register in its seccomp profile";
+               "kernel.io_uring_group); in a container, "
+               "run it with deploy/samples/seccomp-io_uring.json (docker run --security-opt seccomp=FILE), "
+               "or "
+               "allow io_uring_setup, io_uring_enter and io_uring_register in your own profile";
     case EOPNOTSUPP:
     case EINVAL:
         return "this kernel's io_uring is too old: run Linux 6.1 or newer";

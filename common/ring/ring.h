@@ -148,7 +148,8 @@ static inline bool op_busy(const struct ring_op *op)
     return op->busy;
 }
 
-/* Opens a listening TCP socket on "HOST:PORT" ("[::]:PORT" too), non-blocking, SO_REUSEADDR, with
+/* Opens a listening TCP socket on "HOST:PORT" ("[::]:PORT" takes IPv4 as well, and is 0.0.0.0 on a
+ * host without IPv6), non-blocking, SO_REUSEADDR, with
  * SO_REUSEPORT when share_port, TCP_NODELAY (inherited by what it accepts: writes are gathered per turn
  * anyway). The descriptor, or -errno (-EINVAL: not an address). */
 int ring_listen(const char *address, bool share_port);

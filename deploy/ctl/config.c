@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 
+#include "common/proc/check.h"
 #include "deploy/ctl/ctl.h"
 
 int ctl_config_check(struct ctl *c)
@@ -15,6 +16,8 @@ int ctl_config_check(struct ctl *c)
         return ctl_fail(c, CTL_USAGE, "config-check: name a file (or --dir, --config)");
     c->conf = conf_new();
     bool good = conf_load(c->conf, file, &errors);
+    good = check_values(c->conf, &errors) && good;
+    good = check_files(c->conf, &errors) && good;
     int code = good ? CTL_OK : CTL_REFUSED;
     if (good)
         ctl_done(c, "%s is fine", file);

@@ -60,6 +60,7 @@ def parse_arguments(argv):
     p.add_argument("--port-offset", type=whole(0, 45000), default=0, metavar="N", help="added to every port")
     p.add_argument("--config", metavar="FILE", help="configuration that the settings of this command go over")
     p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one option over the file; may be repeated")
+    p.add_argument("--user", metavar="NAME", help="by root: run the processes as that user (default: jackdaw, made when missing; root: stay root)")
     p.add_argument("--detach", action="store_true", help="return when the cluster is ready; stop it with --stop")
     p.add_argument("--stop", action="store_true", help="stop the cluster of --dir")
     p.add_argument("--check-arguments", action="store_true", help=argparse.SUPPRESS)
@@ -84,6 +85,8 @@ class Plan:
         self.bin = self.dir / "bin"
         self.conf_file = self.dir / "jackdaw.conf"
         self.socket_dir = str(self.run)
+        self.user = None  # set by user.py
+        self.user_told = None
 
     def make_directories(self):
         for d in (self.dir, self.run, self.log, self.bin, self.dir / "redis", self.dir / "tls"):
@@ -101,6 +104,12 @@ class Plan:
         self.make_certificates()
         self.specs = ([self.redis_spec()] if self.own_redis else []) + self.role_specs()
         self.check_ports()
+
+    def identity(self):
+        """Who the processes run as, for subprocess.Popen."""
+        if self.user is None:
+            return {}
+        return {"user": self.user.uid, "group": self.user.gid, "extra_groups": []}
 
     def link_binaries(self):
         source = pathlib.Path(os.environ.get("JACKDAW_BIN") or ROOT / "build/release/bin").absolute()
@@ -248,6 +257,8 @@ class Plan:
         for spec in self.specs:
             if spec.stats:
                 lines.append(f"  Stats page     http://{spec.stats[0]}:{spec.stats[1]}/stats  ({spec.name}; also /metrics)")
+        if self.user_told:
+            lines.append(f"  User           {self.user_told}")
         lines.append(f"  Logs           {self.log}/   configuration: {self.conf_file}")
         return "\n".join(lines)
 

@@ -69,6 +69,7 @@ class Process:
                 stderr=log,
                 cwd=self.plan.dir,
                 env=dict(os.environ, **{MARK: str(self.plan.dir)}),
+                **self.plan.identity(),
                 start_new_session=True,  # Ctrl-C in the terminal is for the supervisor alone
                 preexec_fn=lambda: end_with_supervisor(parent),
             )

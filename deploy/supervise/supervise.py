@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 
+import user
 from plan import Plan, Refused, parse_arguments
 from processes import Cluster, end_leftovers, say
 
@@ -60,6 +61,7 @@ def supervise(plan, tell):
     try:
         end_leftovers(plan)
         plan.make()
+        plan.user, plan.user_told = user.choose(plan, plan.args.user)
         cluster = Cluster(plan)
         cluster.start()
         if not cluster.stopping:

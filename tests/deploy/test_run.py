@@ -4,6 +4,7 @@
 Usage: test_run.py FAKE_ROLE [TEST]..."""
 import os
 import pathlib
+import pwd
 import shutil
 import signal
 import socket
@@ -94,7 +95,7 @@ class Base(unittest.TestCase):
 class Life(Base):
     def test_start_and_stop(self):
         text = self.start("--domain", "a.example", "--domain", "b.example")
-        self.assertIn(f"0.0.0.0:{5222 + self.offset}", text)
+        self.assertIn(f"[::]:{5222 + self.offset}", text)
         self.assertIn("adduser juliet@a.example", text)
         self.assertIn(f"http://127.0.0.1:{9201 + self.offset}/stats", text)
         pids = self.pids()
@@ -105,7 +106,7 @@ class Life(Base):
         for name in ("jackdaw-router", "jackdaw-c2s", "jackdaw-s2s", "jackdawctl"):
             self.assertTrue((self.dir / "bin" / name).exists())
         with open(f"/proc/{pids['c2s-2']}/cmdline") as f:
-            self.assertIn(f"c2s.listen=0.0.0.0:{5222 + self.offset},127.0.0.1:{15224 + self.offset}", f.read())
+            self.assertIn(f"c2s.listen=[::]:{5222 + self.offset},127.0.0.1:{15224 + self.offset}", f.read())
         conf = (self.dir / "jackdaw.conf").read_text()
         self.assertIn('domains = ["a.example", "b.example"];', conf)
         self.assertIn(f'component_listen = ["127.0.0.1:{5347 + self.offset}"];', conf)
@@ -162,6 +163,27 @@ class Life(Base):
         os.kill(pids["supervisor"], signal.SIGKILL)
         wait_until(lambda: not any(is_alive(pid) for pid in pids.values()))
         self.start()  # the stale pid files are no obstacle
+
+
+class UserOfItsOwn(Base):
+    def owner(self, name):
+        return os.stat(f"/proc/{self.pid(name)}").st_uid
+
+    def test_root_drops(self):
+        if os.geteuid() != 0:
+            self.assertIn("--user is for root", self.refused("--user", "nobody"))
+            return
+        counts = ("--routers", "1", "--c2s", "1", "--s2s", "0")
+        self.assertIn("the processes run as root, since jackdaw cannot reach", self.start(*counts))
+        self.assertEqual(self.owner("c2s-1"), 0)
+        self.run_("--stop")
+        self.tmp.chmod(0o755)
+        self.assertIn("the processes run as jackdaw", self.start(*counts))
+        wanted = pwd.getpwnam("jackdaw").pw_uid
+        self.assertEqual({self.owner(name) for name in ("c2s-1", "router-1", "redis")}, {wanted})
+        self.run_("--stop")
+        self.assertIn("the processes run as root", self.start(*counts, "--user", "root"))
+        self.assertEqual(self.owner("c2s-1"), 0)
 
 
 class Refusals(Base):

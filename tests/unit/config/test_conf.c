@@ -41,7 +41,7 @@ static void test_defaults(void **state)
     assert_true(c->limits_enabled);
     assert_false(c->register_enabled);
     assert_int_equal(c->delivery_durability, CONF_DURABILITY_REDIS);
-    assert_string_equal(c->c2s_listen.items[0], "0.0.0.0:5222");
+    assert_string_equal(c->c2s_listen.items[0], "[::]:5222");
     assert_int_equal(c->c2s_stanza_max_bytes, 262144);
     conf_free(c);
     conf_free(NULL);
@@ -111,6 +111,22 @@ static void test_set(void **state)
     assert_string_equal(c->cluster_domains.items[1], "b");
     assert_true(conf_set(c, "s2s.listen=", &errors));
     assert_int_equal(c->s2s_listen.count, 0);
+    /* Also as a file has it. */
+    assert_true(conf_set(c, "s2s.components=[\"a=b\", \"c=d,e\"]", &errors));
+    assert_int_equal(c->s2s_components.count, 2);
+    assert_string_equal(c->s2s_components.items[1], "c=d,e");
+    assert_true(conf_set(c, "s2s.components=[]", &errors));
+    assert_int_equal(c->s2s_components.count, 0);
+    assert_true(conf_set(c, "s2s.components=\"a=b\"", &errors));
+    assert_string_equal(c->s2s_components.items[0], "a=b");
+    assert_true(conf_set(c, "s2s.listen=[::1]:5269,[::]:5270", &errors));
+    assert_string_equal(c->s2s_listen.items[1], "[::]:5270");
+    assert_true(conf_set(c, "redis.url=\"unix:///tmp/r\"", &errors));
+    assert_string_equal(c->redis_url, "unix:///tmp/r");
+    assert_false(conf_set(c, "s2s.components=[\"a=b\", 7]", &errors));
+    assert_false(conf_set(c, "s2s.components=[\"a=b\"", &errors));
+    assert_false(conf_set(c, "redis.url=\"unix:///tmp/r", &errors));
+    buf_clear(&errors);
     assert_true(conf_set(c, "c2s.require_tls=false", &errors));
     assert_false(c->c2s_require_tls);
     assert_true(conf_set(c, "redis.url=unix:///tmp/a=b", &errors));

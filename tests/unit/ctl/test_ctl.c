@@ -28,13 +28,14 @@ static void file_write(const struct world *w, const char *name, const char *text
 static int setup(void **state)
 {
     struct world *w = calloc(1, sizeof(*w));
-    char config[512];
+    char config[1024];
     server_new(&w->server);
     client_new(&w->c, w->server.url, 2000);
     assert_true(client_wait(&w->c, &w->c.ups, 1, 5000));
     snprintf(config, sizeof(config),
-             "cluster: { domains = [\"localhost\", \"example.com\"]; };\nredis: { url = \"%s\"; };\n",
-             w->server.url);
+             "cluster: { domains = [\"localhost\", \"example.com\"]; };\nredis: { url = \"%s\"; };\n"
+             "tls: { directory = \"%s\"; };\n",
+             w->server.url, w->server.dir);
     file_write(w, "jackdaw.conf", config);
     *state = w;
     return 0;
@@ -192,6 +193,11 @@ static void test_away(void **state)
     expect(w, "--timeout 1 --json adduser a@localhost --password x", 3,
            "{\"ok\":false,\"error\":\"Redis is away: ");
     expect(w, "config-check", 0, "is fine");
+    file_write(w, "jackdaw.conf", "c2s: { listen = [\"5222\"]; };\ns2s: { components = [\"irc.x\"]; };\n");
+    expect(w, "config-check", 1, "c2s.listen: \"5222\" is no address");
+    expect(w, "config-check", 1, "s2s.components: \"irc.x\" has no secret");
+    file_write(w, "jackdaw.conf", "tls: { directory = \"/nonexistent/x\"; };\n");
+    expect(w, "config-check", 1, "tls.directory: /nonexistent/x cannot be entered");
     file_write(w, "jackdaw.conf", "redis: { url = 5; };\nbogus = 1;\n");
     expect(w, "users", 2, "jackdaw.conf:1");
     expect(w, "config-check", 1, "jackdaw.conf:1");

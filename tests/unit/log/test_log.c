@@ -64,6 +64,23 @@ static unsigned lines_of(const char *text)
     return n;
 }
 
+static void values_cannot_be_mistaken(void **state)
+{
+    (void)state;
+    log_set_name("c2s-1");
+    log_warn("auth", "refused jid=%s peer=%s", "a@b/ peer=198.51.100.7:1", "192.0.2.1:9");
+    assert_non_null(strstr(printed(), " refused jid=\"a@b/ peer=198.51.100.7:1\" peer=192.0.2.1:9\n"));
+    log_warn("auth", "refused jid=%.*s n=%u", 4, "a\" b=c", 7u);
+    assert_non_null(strstr(printed(), " refused jid=\"a\\\" b\" n=7\n"));
+    log_warn("auth", "refused jid=%s next=%s", "", "\\");
+    assert_non_null(strstr(printed(), " refused jid=\"\" next=\"\\\\\"\n"));
+    log_warn("auth", "ended reason=\"%s\" at %s", "x\" peer=1", "a b");
+    assert_non_null(strstr(printed(), " ended reason=\"x\\\" peer=1\" at a b\n"));
+    errno = ENOENT;
+    log_warn("auth", "%d %5.1s|%zu %llx %lu %016llx %c%% %m", -1, "xy", (size_t)3, 255ull, 4ul, 10ull, 'z');
+    assert_non_null(strstr(printed(), " -1 x|3 ff 4 000000000000000a z% No such file or directory\n"));
+}
+
 static void line_has_its_form(void **state)
 {
     const char *text;
@@ -140,6 +157,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(line_has_its_form, capture, release),
+        cmocka_unit_test_setup_teardown(values_cannot_be_mistaken, capture, release),
         cmocka_unit_test_setup_teardown(levels_filter, capture, release),
         cmocka_unit_test_setup_teardown(foreign_text_cannot_forge_lines, capture, release),
         cmocka_unit_test_setup_teardown(long_lines_are_cut, capture, release),
