@@ -17,7 +17,7 @@
 #include "router/session_internal.h"
 
 #define NS_CHATSTATES "http://jabber.org/protocol/chatstates"
-#define TARGETS_MAX   64
+#define TARGETS_MAX   1024  /* limits.sessions_per_account goes up to 1000 */
 #define LATE_MS       60000 /* how long after a full store a stanza may come that was refused then */
 
 static struct stat_counter duplicates = STAT_COUNTER(
@@ -112,26 +112,56 @@ static void add_target(struct targets *t, struct session *s)
         t->sessions[t->count++] = s;
 }
 
-/* Highest priority; of those the one that became available last (RFC 6121 §8.5.2.1.1). */
-static struct session *most_available(struct user *u)
+/* A detached session holds back at most that much of what others of its account have already. */
+#define DETACHED_KEEPS_MAX 512
+
+static void only_target(struct targets *t, struct session *s)
 {
-    struct session *best = NULL;
+    t->sessions[0] = s;
+    t->count = 1;
+}
+
+static bool takes_mail(const struct session *s)
+{
+    return s->available && s->priority >= 0;
+}
+
+/* The highest priority among the attached or the detached ones; -1 when there is none. */
+static int highest_priority(const struct user *u, bool detached)
+{
+    int best = -1;
     LIST_EACH (it, &u->sessions) {
-        struct session *s = LIST_ENTRY(it, struct session, of_user);
-        if (!s->available || s->priority < 0)
-            continue;
-        if (best == NULL || s->priority > best->priority ||
-            (s->priority == best->priority && s->available_since_ms >= best->available_since_ms))
-            best = s;
+        const struct session *s = LIST_ENTRY(it, struct session, of_user);
+        if (takes_mail(s) && (s->state == SESSION_DETACHED) == detached)
+            best = MAX(best, s->priority);
     }
     return best;
 }
 
-static void add_non_negative(struct targets *t, struct user *u, bool only_carbons)
+/* All of the highest priority (RFC 6121 §8.5.2.1.1). Whose stream is there comes first: nobody who is online
+ * waits for a stream that may never come back. What goes to the others by their priority is kept for their
+ * resumption as well (each session has a place of its own in its row, so none can get it twice), but with
+ * somebody else to read it not without bound. */
+static void add_most_available(struct targets *t, struct user *u, bool chat)
+{
+    int attached = highest_priority(u, false);
+    int detached = attached >= 0 ? attached : highest_priority(u, true);
+    bool keeps = attached < 0 || u->entry_count < DETACHED_KEEPS_MAX;
+    LIST_EACH (it, &u->sessions) {
+        struct session *s = LIST_ENTRY(it, struct session, of_user);
+        if (!takes_mail(s))
+            continue;
+        bool best = s->state == SESSION_DETACHED ? keeps && s->priority >= detached : s->priority == attached;
+        if (best || (chat && s->carbons))
+            add_target(t, s);
+    }
+}
+
+static void add_non_negative(struct targets *t, struct user *u)
 {
     LIST_EACH (it, &u->sessions) {
         struct session *s = LIST_ENTRY(it, struct session, of_user);
-        if (s->available && s->priority >= 0 && (!only_carbons || s->carbons))
+        if (takes_mail(s))
             add_target(t, s);
     }
 }
@@ -433,22 +463,18 @@ static enum verdict take_message(struct task *t, const struct targets *targets)
 
 static enum verdict message_to_bare(struct task *t)
 {
-    struct targets targets = {.count = 0};
-    struct session *best = most_available(t->user);
+    struct targets targets;
+    targets.count = 0;
     switch (t->stanza.type) {
     case STANZA_GROUPCHAT:
         return task_refuse(t, STANZA_E_SERVICE_UNAVAILABLE, NULL);
     case STANZA_ERROR:
         return task_drop(t, "error-without-session");
     case STANZA_HEADLINE:
-        add_non_negative(&targets, t->user, false);
+        add_non_negative(&targets, t->user);
         break;
-    case STANZA_CHAT:
-        add_non_negative(&targets, t->user, true);
-        __attribute__((fallthrough)); /* the most available one has it in any case */
     default:
-        if (best != NULL && !(best->carbons && t->stanza.type == STANZA_CHAT))
-            add_target(&targets, best);
+        add_most_available(&targets, t->user, t->stanza.type == STANZA_CHAT);
         break;
     }
     return take_message(t, &targets);
@@ -462,7 +488,8 @@ static enum verdict deliver_message(struct task *t)
         return t->stanza.type == STANZA_HEADLINE ? task_drop(t, "no-such-user")
                                                  : task_refuse(t, STANZA_E_SERVICE_UNAVAILABLE, NULL);
     if (match != NULL) {
-        struct targets targets = {.sessions = {match}, .count = 1};
+        struct targets targets;
+        only_target(&targets, match);
         return t->stanza.type == STANZA_ERROR ? deliver_volatile(t, &targets) : take_message(t, &targets);
     }
     if (!full || t->stanza.type == STANZA_CHAT)
@@ -480,7 +507,8 @@ static enum verdict deliver_iq(struct task *t)
     struct session *match =
         t->stanza.to.resource_n > 0 ? session_by_resource(t->user, jid_resource(&t->stanza.to)) : NULL;
     if (match != NULL) {
-        struct targets targets = {.sessions = {match}, .count = 1};
+        struct targets targets;
+        only_target(&targets, match);
         return deliver_volatile(t, &targets);
     }
     return request ? task_refuse(t, STANZA_E_SERVICE_UNAVAILABLE, NULL)
@@ -489,12 +517,12 @@ static enum verdict deliver_iq(struct task *t)
 
 static enum verdict deliver_presence(struct task *t)
 {
-    struct targets targets = {.count = 0};
     if (t->stanza.to.resource_n > 0) {
         struct session *match = session_by_resource(t->user, jid_resource(&t->stanza.to));
         if (match == NULL)
             return task_drop(t, "no-such-resource");
-        add_target(&targets, match);
+        struct targets targets;
+        only_target(&targets, match);
         return deliver_volatile(t, &targets);
     }
     /* A fan-out has no `to` of its own: every session gets the bare JID that it was for (RFC 6121 §4.2.3). */

@@ -174,7 +174,7 @@ void mailbox_want(struct entry *e, uint64_t sid)
     e->want[e->want_count++] = sid;
 }
 
-static bool wanted_by(const struct entry *e, uint64_t sid)
+bool mailbox_wanted_by(const struct entry *e, uint64_t sid)
 {
     for (unsigned i = 0; i < e->want_count; i++)
         if (e->want[i] == sid)
@@ -293,7 +293,10 @@ void deliver_catch_up(struct session *s)
         s->catching_up = false; /* a restored session comes back here when its client does */
         return;
     }
-    s->catching_up = true;
+    if (!s->catching_up) {
+        s->catching_up = true;
+        session_save(s); /* what is not in its record now must not look as if it had been acknowledged */
+    }
     if (!s->reading && session_has_room(s) && s->user->core->store_up)
         read_more(s);
 }
@@ -308,6 +311,8 @@ void deliver_catch_up_again(struct session *s)
         }
     s->cursor = s->user->floor;
     s->reread = s->reading;
+    if (s->catching_up)
+        session_save(s); /* with that cursor */
     deliver_catch_up(s);
 }
 
@@ -347,7 +352,7 @@ static void send_entry(struct session *s, struct entry *e, const struct store_en
 
 static bool is_for(const struct entry *e, const struct session *s)
 {
-    if (wanted_by(e, s->sid))
+    if (mailbox_wanted_by(e, s->sid))
         return true;
     return e->refs == 0 && e->want_count == 0 && !e->acked && s->available && s->priority >= 0;
 }
@@ -407,6 +412,15 @@ static void read_done(void *ctx, enum store_result result, const struct store_en
     user_release(u);
 }
 
+/* Whose stream is there comes first, then priority. */
+static bool is_better(const struct session *s, const struct session *than)
+{
+    bool attached = s->state != SESSION_DETACHED;
+    if (attached != (than->state != SESSION_DETACHED))
+        return attached;
+    return s->priority > than->priority;
+}
+
 void deliver_reassign(struct user *u)
 {
     struct session *best = NULL;
@@ -424,7 +438,7 @@ void deliver_reassign(struct user *u)
         return;
     LIST_EACH (it, &u->sessions) {
         struct session *s = LIST_ENTRY(it, struct session, of_user);
-        if (s->available && s->priority >= 0 && (best == NULL || s->priority > best->priority))
+        if (s->available && s->priority >= 0 && (best == NULL || is_better(s, best)))
             best = s;
     }
     if (best != NULL)
@@ -449,6 +463,25 @@ static bool has_assigned(const struct session *s, const struct entry *e)
     return false;
 }
 
+static bool is_listed(const struct session *s, struct store_id id)
+{
+    for (uint32_t i = 0; i < s->wanted_count; i++)
+        if (store_id_cmp(id, s->wanted[i].first) >= 0 && store_id_cmp(id, s->wanted[i].last) <= 0)
+            return true;
+    return false;
+}
+
+/* Entries up to `known`: what the session's record says of them. */
+static void restore_known(struct session *s, struct entry *e, bool marked)
+{
+    bool wants =
+        s->wanted_known ? is_listed(s, e->id) : marked && s->was_behind && store_id_cmp(e->id, s->cursor) > 0;
+    if (wants && !mailbox_wanted_by(e, s->sid))
+        mailbox_want(e, s->sid);
+    else if (!wants && marked && s->wanted_known)
+        e->acked = true; /* by this one: when the others are gone nobody gets it anew */
+}
+
 static void restore_marks(struct user *u, struct entry *e, struct span marks)
 {
     while (marks.n > 0) {
@@ -460,8 +493,7 @@ static void restore_marks(struct user *u, struct entry *e, struct span marks)
         if (s == NULL || s->user != u || has_assigned(s, e))
             continue;
         if (store_id_cmp(e->id, s->known) <= 0) {
-            if (s->was_behind && store_id_cmp(e->id, s->cursor) > 0)
-                mailbox_want(e, sid);
+            restore_known(s, e, true);
         } else if (n == 0) {
             mailbox_want(e, sid);
         } else if (n > s->out_acked) {
@@ -485,6 +517,11 @@ static void restore_entry(struct user *u, const struct store_entry *stored_entry
         e = entry_new(u, stored_entry->id);
     e->stored = true;
     restore_marks(u, e, stored_entry->marks);
+    LIST_EACH (it, &u->sessions) {
+        struct session *s = LIST_ENTRY(it, struct session, of_user);
+        if (store_id_cmp(e->id, s->known) <= 0 && !has_assigned(s, e))
+            restore_known(s, e, false);
+    }
 }
 
 /* What a record lists but the mailbox no longer has was finished after the record was written. */

@@ -36,6 +36,9 @@ struct entry *mailbox_find(struct user *u, struct store_id id);
 /* A session shall have the entry when it can take it. */
 void mailbox_want(struct entry *e, uint64_t sid);
 
+/* True when it shall and has not yet. */
+bool mailbox_wanted_by(const struct entry *e, uint64_t sid);
+
 /* Finishes (and frees) the entry when somebody has acknowledged it and nobody else is waiting for it. */
 void mailbox_settle(struct entry *e);
 

@@ -129,6 +129,7 @@ static void session_free(struct session *s)
         rcbuf_unref(unacked_at(s, i)->raw);
     free(s->unacked);
     free(s->voided);
+    free(s->wanted);
     free(s->in_open);
     size_t at = 0;
     char *jid;

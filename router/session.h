@@ -66,8 +66,13 @@ struct session {
     struct store_id cursor; /* mailbox entries up to it need not be read for this session */
     struct store_id known;  /* restored: of entries up to it the record tells all, marks only of later ones */
     bool was_behind;        /* restored: of those, the ones behind `cursor` were still to be sent */
-    struct timer timeout;   /* detached: ends the session */
-    void *slots;            /* features' per-session data, zeroed */
+    struct session_range {
+        struct store_id first, last;
+    } * wanted; /* restored: all entries from first to last; owned */
+    uint32_t wanted_count;
+    bool wanted_known;    /* its record lists them (written by a version that does) */
+    struct timer timeout; /* detached: ends the session */
+    void *slots;          /* features' per-session data, zeroed */
 };
 
 /* Enters a new session for a client of `node` (user must be ready). A session of the same resource is

@@ -3,17 +3,61 @@
 
 #include "common/base/clock.h"
 #include "common/log/log.h"
-#include "router/deliver.h"
+#include "router/mailbox.h"
 #include "router/session_internal.h"
 
 #define SYNC_TIMEOUT_MS 10000
 #define GRACE_MS        5000
 
 /* The record: one line of numbers, then lines `u N ID` (unacknowledged entries), `d JID` (directed presence),
- * `k KNOWN CURSOR BEHIND ATTACHED` and the presence at the end. The marks of mailbox entries up to KNOWN are
- * void: outbound numbers may have been given anew since they were written. */
+ * `k KNOWN CURSOR BEHIND ATTACHED LISTED`, `w FIRST LAST` (all unfinished entries between them are still to
+ * be sent to the session) and the presence at the end. The marks of mailbox entries up to KNOWN are void:
+ * outbound numbers may have been given anew since they were written. What is marked and neither under `u` nor
+ * under `w` has been acknowledged by this session, and is only there because others have not. */
 
 enum { FLAG_SM = 1, FLAG_AVAILABLE = 2, FLAG_INTERESTED = 4, FLAG_CARBONS = 8, FLAG_DETACHED = 16 };
+
+static void add_range(struct session *s, uint32_t *cap, struct store_id first, struct store_id last)
+{
+    if (s->wanted_count == *cap) {
+        *cap = *cap == 0 ? 4 : *cap * 2;
+        s->wanted = xrealloc(s->wanted, *cap * sizeof *s->wanted);
+    }
+    s->wanted[s->wanted_count++] = (struct session_range){first, last};
+}
+
+/* What it shall have and could not take yet, as ranges of the entries that there are. */
+static void list_wanted(struct session *s)
+{
+    struct store_id first = {0}, last = {0};
+    uint32_t cap = 0;
+    free(s->wanted);
+    s->wanted = NULL;
+    s->wanted_count = 0;
+    LIST_EACH (it, &s->user->entries) {
+        const struct entry *e = LIST_ENTRY(it, struct entry, node);
+        bool wants = mailbox_wanted_by(e, s->sid);
+        if (wants && first.ms == 0)
+            first = e->id;
+        else if (!wants && first.ms != 0)
+            add_range(s, &cap, first, last);
+        if (!wants)
+            first = (struct store_id){0};
+        last = e->id;
+    }
+    if (first.ms != 0)
+        add_range(s, &cap, first, last);
+}
+
+static void write_wanted(struct buf *b, const struct session *s)
+{
+    for (uint32_t i = 0; i < s->wanted_count; i++) {
+        const struct session_range *r = &s->wanted[i];
+        buf_addf(b, "w %llu %llu %llu %llu\n", (unsigned long long)r->first.ms,
+                 (unsigned long long)r->first.seq, (unsigned long long)r->last.ms,
+                 (unsigned long long)r->last.seq);
+    }
+}
 
 void session_save(struct session *s)
 {
@@ -41,9 +85,14 @@ void session_save(struct session *s)
     bool restoring = s->user->restoring;
     struct store_id known = restoring ? s->known : s->user->last_id;
     bool behind = restoring ? s->was_behind : s->catching_up || s->restored;
-    buf_addf(&b, "k %llu %llu %llu %llu %d %llu\n", (unsigned long long)known.ms,
+    bool listed = !restoring || s->wanted_known;
+    buf_addf(&b, "k %llu %llu %llu %llu %d %llu %d\n", (unsigned long long)known.ms,
              (unsigned long long)known.seq, (unsigned long long)s->cursor.ms,
-             (unsigned long long)s->cursor.seq, behind, (unsigned long long)s->attached);
+             (unsigned long long)s->cursor.seq, behind, (unsigned long long)s->attached, listed);
+    if (behind && !restoring)
+        list_wanted(s);
+    if (behind)
+        write_wanted(&b, s);
     size_t at = 0;
     char *jid;
     while ((jid = map_next(&s->directed, &at)) != NULL)
@@ -114,6 +163,7 @@ static void restore_line(struct session *s, struct span line)
         cursor.seq = next_number(&line, &bad);
         bool behind = next_number(&line, &bad) != 0;
         uint64_t attached = next_number(&line, &bad);
+        s->wanted_known = span_is(line, "1");
         if (!bad) {
             s->attached = attached;
             s->known = known;
@@ -122,6 +172,16 @@ static void restore_line(struct session *s, struct span line)
             user_saw_id(s->user, cursor);
             s->was_behind = behind;
         }
+    } else if (span_is(kind, "w")) {
+        struct session_range r;
+        r.first.ms = next_number(&line, &bad);
+        r.first.seq = next_number(&line, &bad);
+        r.last.ms = next_number(&line, &bad);
+        r.last.seq = next_number(&line, &bad);
+        if (bad)
+            return;
+        s->wanted = xrealloc(s->wanted, (s->wanted_count + 1) * sizeof *s->wanted);
+        s->wanted[s->wanted_count++] = r;
     } else if (span_is(kind, "d") && line.n > 0 && map_get(&s->directed, line) == NULL) {
         char *jid = span_dup(line);
         map_put(&s->directed, span_of(jid), jid);

@@ -29,7 +29,8 @@ static enum verdict on_get(struct task *t, enum wake wake)
     (void)wake;
     struct session *s = task_session(t);
     struct xml_node *query = task_payload(t);
-    if (query == NULL || query->first_child != NULL)
+    /* An item has no place here (§2.1.3); what extensions put there is theirs. */
+    if (query == NULL || xml_child(query, "item", NS_ROSTER) != NULL)
         return task_refuse(t, STANZA_E_BAD_REQUEST, NULL);
     if (s != NULL && !s->interested) {
         s->interested = true;

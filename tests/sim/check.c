@@ -86,12 +86,25 @@ void check_got(struct client *c, int message, bool error)
 
 /* ---- the end ---- */
 
+/* All have the same priority: a session that was available from before a message to the account until now has
+ * had it, whether its stream was there or not, and whoever else has. */
+static void check_everybody(int at)
+{
+    const struct message *m = &w.messages[at];
+    for (int i = 0; i < w.clients && m->to_client < 0 && m->acked && !m->refused; i++) {
+        const struct client *c = &w.client[i];
+        if (c->user == m->to_user && c->listens_us < m->at_us && !has_got(m, c->session))
+            sim_fail("m%d never came to %s, which was available all the time", at, c->full);
+    }
+}
+
 static void check_messages(void)
 {
     for (int i = 0; i < w.message_count && !w.failed; i++) {
         const struct message *m = &w.messages[i];
         if (m->acked && m->got_count == 0 && !m->written && !m->refused)
             sim_fail("m%d to %s was acknowledged and is lost", i, sim_user(m->to_user));
+        check_everybody(i);
     }
 }
 

@@ -169,13 +169,19 @@ void client_presence(struct client *c, bool available)
     char text[128];
     if (!c->bound || c->resuming)
         return;
+    bool first = available && !c->available;
     c->available = available;
+    if (first || !available)
+        c->listens_us = UINT64_MAX;
     if (available)
         snprintf(text, sizeof text, "<presence><status>s%d</status></presence>", ++c->status);
     else
         snprintf(text, sizeof text, "<presence type='unavailable'/>");
     sim_say("%s is %s%d", c->full, available ? "s" : "un", c->status);
-    say_stanza(c, unsaid_new(-1, text));
+    struct unsaid *u = unsaid_new(-1, text);
+    u->status = first ? c->status : 0;
+    c->first_status = first ? c->status : c->first_status;
+    say_stanza(c, u);
 }
 
 void client_ask(struct client *c)
@@ -196,6 +202,7 @@ static void forget_session(struct client *c)
     c->sm = c->sm_asked = false;
     list_init(&c->unacked);
     c->available = false;
+    c->listens_us = UINT64_MAX;
     for (int i = 0; i < w.clients; i++)
         c->seen[i] = -1;
 }
@@ -311,6 +318,8 @@ static void take_ack(struct client *c, uint32_t h)
             break;
         if (u->message >= 0)
             check_acked(u->message);
+        if (u->status != 0 && u->status == c->first_status && c->available)
+            c->listens_us = w.now_us;
         list_del(&u->node);
     }
 }

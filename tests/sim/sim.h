@@ -140,6 +140,7 @@ struct unsaid {
     struct list node;
     uint64_t n;  /* outbound count, valid once stream management was asked for */
     int message; /* in the ledger, or -1 */
+    int status;  /* an available presence, the only one since the last unavailable: its number; else 0 */
     struct span raw;
 };
 
@@ -161,6 +162,8 @@ struct client {
     uint32_t said_seq[USERS_MAX];
     bool available;
     int status;            /* in the last presence said */
+    int first_status;      /* of the presence that made it available */
+    uint64_t listens_us;   /* the server knows since then that it is available; UINT64_MAX: it may not */
     int seen[CLIENTS_MAX]; /* status of each other client as seen, -1 = unavailable */
     uint64_t order_from_us, bound_us;
     bool stale; /* an earlier session of this client may still be known to a router */
