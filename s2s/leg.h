@@ -32,6 +32,7 @@ struct leg_role {
     bool (*own)(struct leg *l, const struct xml_element *e, struct span raw);
     /* Anything but stanzas and stream management; false: not expected here. */
     bool (*element)(struct leg *l, const struct xml_element *e, struct span raw);
+    /* Of a malformed stanza `from` or `to` may be none: then nobody can be said to be wronged by it. */
     enum leg_verdict (*may)(struct leg *l, const struct stanza *s);
     /* A stanza that may come, before it is relayed with that identity; NULL = all are. True: it is dealt
      * with. */

@@ -76,6 +76,8 @@
     METRIC(REFUSED_TARGETS, "refused_total", "Refused, by reason", "reason=\"too-many-targets\"")           \
     METRIC(REFUSED_SASL, "refused_total", "Refused, by reason", "reason=\"sasl\"")                          \
     METRIC(REFUSED_STANZA, "refused_total", "Refused, by reason", "reason=\"malformed-stanza\"")            \
+    METRIC(REFUSED_BAD_FROM, "refused_total", "Refused, by reason", "reason=\"malformed-from\"")            \
+    METRIC(REFUSED_BAD_TO, "refused_total", "Refused, by reason", "reason=\"malformed-to\"")                \
     METRIC(REFUSED_BY_PEER, "refused_by_peer_total", "Streams that the other server has refused", NULL)     \
     METRIC(TIMEOUT_STEP, "timeouts_total", "Waited in vain", "for=\"negotiation\"")                         \
     METRIC(TIMEOUT_ACK, "timeouts_total", "Waited in vain", "for=\"acknowledgement\"")                      \

@@ -632,9 +632,11 @@ static enum leg_verdict on_may(struct leg *l, const struct stanza *s)
     struct out *o = out_of(l);
     if (!o->bidi || o->remote == NULL)
         return LEG_NOT_AUTHORIZED;
-    struct pair *p = remote_pair(o->remote, jid_domain(&s->to));
-    if (!span_is(jid_domain(&s->from), o->remote->domain))
+    if (s->from.domain_n > 0 && !span_is(jid_domain(&s->from), o->remote->domain))
         return LEG_INVALID_FROM;
+    if (s->to.domain_n == 0)
+        return LEG_GOOD;
+    struct pair *p = remote_pair(o->remote, jid_domain(&s->to));
     return p != NULL && p->leg == l ? LEG_GOOD : LEG_HOST_UNKNOWN;
 }
 

@@ -56,6 +56,11 @@ bool stanza_may_error(const struct stanza *s)
     return s->type == STANZA_SUBSCRIBE || (s->type == STANZA_NONE && s->to.domain_n > 0);
 }
 
+bool stanza_may_refuse(const struct stanza *s)
+{
+    return s->kind == STANZA_PRESENCE ? s->type != STANZA_ERROR : stanza_may_error(s);
+}
+
 /* "<KIND from=… to=… id=… type='TYPE'" with the addresses swapped. */
 static void add_reply_tag(struct buf *out, const struct stanza *s, struct span own_bare, const char *type)
 {

@@ -1,11 +1,11 @@
 /* From what a peer sent to the raw form that travels.
  *
  * The bare kind and what is added, then the rest of the element byte for byte: in one copy, unless something
- * must be left out (a default namespace; the sender's `from`; the content namespace that a child declares
- * again, which would be wrong once the stanza goes from jabber:client to jabber:server) or the end tag has a
- * prefix. Behind the raw bytes follows what is not there literally: the prepared addresses, decoded id and
- * language, the children's namespaces. *out may move while it grows, so everything is noted as offset and
- * length first. */
+ * must be left out (a default namespace; the sender's `from`; an empty to, from, id or type; the content
+ * namespace that a child declares again, which would be wrong once the stanza goes from jabber:client to
+ * jabber:server) or the end tag has a prefix. Behind the raw bytes follows what is not there literally: the
+ * prepared addresses, decoded id and language, the children's namespaces. *out may move while it grows, so
+ * everything is noted as offset and length first. */
 #include "common/stanza/internal.h"
 
 /* A place in *out; n 0 with set = an empty value. */
@@ -40,10 +40,23 @@ static bool changes_default(const struct xml_element *e)
     return false;
 }
 
-#define CUTS_MAX (2 + STANZA_CHILDREN_MAX)
+#define CUTS_MAX (5 + STANZA_CHILDREN_MAX) /* the default namespace, to, from, id, type */
 
-/* What must not travel, in the order of the bytes: of the start tag a default namespace and, when another is
- * stamped, the sender's `from` (XML allows one of each); then the children's. */
+/* An empty to, from, id or type is none. It does not travel: whoever adds one of his own on the way (a copy
+ * for each recipient, a broadcast) looks at the index, and would make a second one of the same name. The
+ * sender's `from` goes when another is stamped. */
+static bool is_cut(const struct xml_attr *attr, bool stamped)
+{
+    if (attr->prefix.n > 0)
+        return false;
+    if (SPAN_IS_LIT(attr->name, "from"))
+        return stamped || attr->value.n == 0;
+    return attr->value.n == 0 && (SPAN_IS_LIT(attr->name, "to") || SPAN_IS_LIT(attr->name, "id") ||
+                                  SPAN_IS_LIT(attr->name, "type"));
+}
+
+/* What must not travel, in the order of the bytes: first of the start tag (XML allows one attribute of each
+ * name, so there is room for all), then the children's. */
 static size_t find_cuts(const struct xml_element *e, bool stamped, struct span cuts[CUTS_MAX])
 {
     size_t n = 0;
@@ -51,14 +64,15 @@ static size_t find_cuts(const struct xml_element *e, bool stamped, struct span c
     for (size_t i = 0; i < e->decl_count; i++)
         if (e->decls[i].prefix.n == 0)
             cuts[n++] = e->decls[i].raw;
-    for (size_t i = 0; stamped && i < e->attr_count; i++)
-        if (e->attrs[i].prefix.n == 0 && SPAN_IS_LIT(e->attrs[i].name, "from"))
+    for (size_t i = 0; i < e->attr_count; i++)
+        if (is_cut(&e->attrs[i], stamped))
             cuts[n++] = e->attrs[i].raw;
-    if (n == 2 && cuts[0].p > cuts[1].p) {
-        struct span first = cuts[1];
-        cuts[1] = cuts[0];
-        cuts[0] = first;
-    }
+    for (size_t i = 1; i < n; i++)
+        for (size_t k = i; k > 0 && cuts[k - 1].p > cuts[k].p; k--) {
+            struct span earlier = cuts[k];
+            cuts[k] = cuts[k - 1];
+            cuts[k - 1] = earlier;
+        }
     for (size_t i = 0; i < MIN(e->child_count, STANZA_CHILDREN_MAX); i++)
         if (e->child_defaults[i].n > 0)
             cuts[n++] = e->child_defaults[i];
@@ -115,13 +129,12 @@ static bool iq_is_good(const struct stanza *s, uint32_t child_count)
     }
 }
 
-/* Prepares an address behind the raw bytes. An empty attribute counts as none (RFC 6120 §8.1.1.1 knows no
- * empty address). */
+/* Prepares an address behind the raw bytes. */
 static bool place_jid(struct buf *out, struct span text, size_t *at, struct jid *jid)
 {
     *at = out->n;
     *jid = (struct jid){NULL};
-    return text.n == 0 || jid_prepare(text, out, jid, NULL);
+    return text.p == NULL || jid_prepare(text, out, jid, NULL);
 }
 
 static void fill_children(const struct xml_element *e, struct span element, struct buf *out, size_t inner_at,
@@ -196,7 +209,9 @@ enum stanza_verdict stanza_rewrite(const struct xml_element *e, struct span elem
     s->id = place_span(out, id);
     s->lang = lang.n > 0 ? place_span(out, lang) : (struct span){NULL, 0};
 
-    if (!type_ok)
+    if (!from_ok)
+        verdict = STANZA_BAD_FROM;
+    else if (!type_ok)
         verdict = s->kind == STANZA_IQ ? STANZA_BAD_IQ : STANZA_BAD_TYPE;
     else if (s->kind == STANZA_IQ && !iq_is_good(s, e->child_count))
         verdict = STANZA_BAD_IQ;

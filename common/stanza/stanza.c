@@ -110,6 +110,8 @@ void stanza_read_attrs(const struct xml_element *e, struct stanza_attrs *out)
         if (attr->prefix.n > 0) {
             if (SPAN_IS_LIT(attr->prefix, "xml") && SPAN_IS_LIT(attr->name, "lang"))
                 out->lang = attr->value;
+        } else if (attr->value.n == 0) {
+            continue; /* an empty to, from, id or type is none */
         } else if (SPAN_IS_LIT(attr->name, "to")) {
             out->to = attr->value;
         } else if (SPAN_IS_LIT(attr->name, "from")) {
@@ -122,11 +124,16 @@ void stanza_read_attrs(const struct xml_element *e, struct stanza_attrs *out)
     }
 }
 
-/* The raw form begins with the bare kind and carries no default namespace of its own. */
+/* The raw form begins with the bare kind and carries no default namespace of its own, and no empty address.
+ */
 static bool is_raw_form(const struct xml_element *e)
 {
     if (e->prefix.n > 0 || !span_is(e->ns, NS_CLIENT))
         return false;
+    for (size_t i = 0; i < e->attr_count; i++)
+        if (e->attrs[i].prefix.n == 0 && e->attrs[i].value.n == 0 &&
+            (SPAN_IS_LIT(e->attrs[i].name, "to") || SPAN_IS_LIT(e->attrs[i].name, "from")))
+            return false;
     for (size_t i = 0; i < e->decl_count; i++)
         if (e->decls[i].prefix.n == 0)
             return false;

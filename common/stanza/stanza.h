@@ -72,12 +72,14 @@ enum stanza_verdict {
     STANZA_NOT_A_STANZA, /* → <unsupported-stanza-type/> */
     STANZA_BAD_TO,       /* → jid-malformed */
     STANZA_BAD_IQ,       /* → bad-request: id, type, number of children (RFC 6120 §8.2.3) */
-    STANZA_BAD_TYPE      /* → bad-request */
+    STANZA_BAD_TYPE,     /* → bad-request */
+    STANZA_BAD_FROM      /* not stamped, but the peer's own, or none: forged or not, its owner must see */
 };
 
 /* Rewrites a parsed element as the raw form above, appending to *out: one pass over the start tag (from
  * stamped when from.p is not NULL; else the sender's own kept; xmlns dropped; xml:lang added from
- * default_lang when missing, RFC 6120 §4.7.4), the content byte for byte. stanza->raw and all spans point
+ * default_lang when missing, RFC 6120 §4.7.4; an empty to, from, id or type counts as none and is dropped),
+ * the content byte for byte. stanza->raw and all spans point
  * into *out (so *out must not grow after), the prepared `to` follows the raw bytes there. On a refusal
  * *stanza holds what is known (kind, type, id) for the error. */
 enum stanza_verdict stanza_rewrite(const struct xml_element *e, struct span element, struct span from,
@@ -117,6 +119,10 @@ const char *stanza_error_type(enum stanza_error error);
 /* True when an error may be sent back: never for an error, an iq result, or presence but subscription
  * requests and directed ones (RFC 6120 §8.3.1, 6121 §8). */
 bool stanza_may_error(const struct stanza *s);
+
+/* The same for a stanza that its own client has sent and that is refused before it is routed: whatever
+ * presence it is, nobody else hears of it, so its sender must (RFC 6121 §4.7.1). */
+bool stanza_may_refuse(const struct stanza *s);
 
 /* Appends the error reply: kind and id kept, addresses swapped (from: the stanza's `to`, or own_bare when it
  * had none), type error, the condition, and text when not NULL. The original payload is not included. */

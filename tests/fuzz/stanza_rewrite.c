@@ -53,6 +53,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         check_inside(jid_full(&s.from), whole);
         check_inside(jid_full(&s.to), whole);
         CHECK(xml_parse(client, s.raw, &e) == XML_OK);
+        if (verdict == STANZA_GOOD && s.to.domain_n == 0) { /* a recipient goes into the start tag */
+            size_t name = strlen(stanza_kind_name(s.kind)) + 1;
+            buf_add(&reply, s.raw.p, name);
+            xml_add_attr(&reply, "to", SPAN("r@b.example"));
+            buf_add_span(&reply, span_sub(s.raw, name, SIZE_MAX));
+            CHECK(xml_parse(client, buf_span(&reply), &e) == XML_OK);
+            buf_clear(&reply);
+        }
         bool indexed = stanza_index(client, s.raw, &again);
         if (verdict == STANZA_GOOD && stamped && s.to.domain_n > 0)
             CHECK(indexed);

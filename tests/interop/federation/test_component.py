@@ -146,6 +146,22 @@ class Components(Case):
         c.send("<message from='juliet@jackdaw.lab' to='romeo@prosody.lab'><body>x</body></message>")
         c.stream_error("invalid-from")
 
+    def test_8_malformed_costs_its_stanza(self):
+        c = self.raw().ready()
+        j = self.client("juliet")
+        for nick in (" lead", "\u3164", "\u1160", "\u00a0", "a\ufe0f", "a\u200d", "\u200b", "\u00ad"):
+            c.send(f"<message from='x@raw.jackdaw.lab/{nick}' to='juliet@jackdaw.lab' id='m'><body>x</body></message>")
+            e = c.expect(lambda e: e.get("id") == "m", f"no answer for {nick!r}")
+            self.assertEqual((e.get("type"), e.get("to"), e.get("from")), ("error", f"x@raw.jackdaw.lab/{nick}", "juliet@jackdaw.lab"))
+            self.assertIsNotNone(e.find(".//{urn:ietf:params:xml:ns:xmpp-stanzas}jid-malformed"))
+            for kind, more in (("message", "type='error'"), ("message", "type='groupchat'"), ("presence", ""), ("iq", "type='result' id='r'")):
+                c.send(f"<{kind} from='x@raw.jackdaw.lab/{nick}' to='juliet@jackdaw.lab' {more}/>")
+        c.send("<presence from='' to='juliet@jackdaw.lab'/><presence from='raw.jackdaw.lab' to=''/>")
+        c.send("<message from='a@raw.jackdaw.lab' to='juliet@jackdaw.lab' type='' id=''><body>after it</body></message>")
+        self.assertIsNone(j.got("after it").get("id"))
+        self.assertFalse([e.tag for e in c.elements if e.get("type") == "error" and e.find(".//{urn:ietf:params:xml:ns:xmpp-stanzas}jid-malformed") is not None
+                          and e.get("from") == "juliet@jackdaw.lab"])
+
     def test_9_to_users_servers_and_with_stream_management(self):
         j = self.client("juliet")
         r = self.prosody.client("romeo")

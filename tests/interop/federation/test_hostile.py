@@ -254,6 +254,35 @@ class Hostile(Case):
         # The answers go over our own stream to good.lab, whose server is the fake one: they are counted here.
         until(lambda: self.jackdaw.stats('jackdaw_s2s_bounced_total{condition="jid-malformed"}') > 0, "no jid-malformed")
 
+    def test_malformed_costs_its_stanza(self):
+        """What one user writes (a nick that PRECIS refuses) doesn't end the stream of a whole domain."""
+        p = self.external()
+        p.send(f"<enable xmlns='{SM}'/>")
+        p.expect(f"{{{SM}}}enabled")
+        j = self.jackdaw.client("juliet")
+        self.addCleanup(j.close)
+        nicks = (" lead", "\u3164", "\u1160", "\u00a0", "a\ufe0f", "a\u200d", "\u200b", "\u00ad", "x" * 1024)
+        before = self.jackdaw.stats('jackdaw_s2s_refused_total{reason="malformed-from"}')
+        for nick in nicks:
+            p.send(f"<message from='room@good.lab/{nick}' to='juliet@jackdaw.lab' type='groupchat'><body>x</body></message>")
+        p.send("<presence from='@@@' to='juliet@jackdaw.lab'/>")
+        p.send("<iq from='' to='juliet@jackdaw.lab' type='get' id='1'><q xmlns='x'/></iq>")
+        p.send("<message from='ro meo@good.lab/x' to='@@@' type='error'><body>x</body></message>")
+        count = len(nicks) + 3
+        until(lambda: self.jackdaw.stats('jackdaw_s2s_refused_total{reason="malformed-from"}') == before + count, "not counted")
+        for stanza in ("<message from='a@good.lab' to='@@@'><body/></message>", "<iq from='a@good.lab' to='' type='get' id='1'><q xmlns='x'/></iq>",
+                       "<presence from='a@good.lab' to='x y@jackdaw.lab'/>", "<presence from='a@good.lab' to='juliet@jackdaw.lab' type='available'/>",
+                       "<iq from='a@good.lab' to='juliet@jackdaw.lab' id='1' type='bad'/>", "<presence from='a@good.lab' to='juliet@jackdaw.lab' type=''/>"):
+            p.send(stanza)
+            count += 1
+        p.send("<message from='a@good.lab/fine' to='juliet@jackdaw.lab' type='chat'><body>still here</body></message>")
+        j.got("still here")
+        p.send(f"<r xmlns='{SM}'/>")
+        until(lambda: (p.send(f"<r xmlns='{SM}'/>"), p.expect(f"{{{SM}}}a").get("h"))[1] == str(count + 1), "not acknowledged")
+        # A forgery is one whatever else is wrong with it.
+        self.counted("invalid-from", lambda: (
+            p.send("<message from='romeo@evil.lab/ lead' to='juliet@jackdaw.lab'><body>x</body></message>"), p.stream_error("invalid-from")))
+
     def test_unknown_host(self):
         self.counted("host-unknown", lambda: self.clear(to="nobody.lab").stream_error("host-unknown"))
 

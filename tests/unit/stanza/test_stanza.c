@@ -130,8 +130,84 @@ static void addresses_are_prepared(void **state)
     assert_true(span_is(jid_full(&st.from), "j@a"));
     assert_int_equal(rewrite_with(client, "<message to=''/>", "j@a", ""), STANZA_GOOD);
     assert_int_equal(st.to.domain_n, 0);
-    assert_int_equal(rewrite_with(server, "<message from='@@'/>", NULL, ""), STANZA_GOOD);
+    assert_int_equal(rewrite_with(server, "<message from='@@'/>", NULL, ""), STANZA_BAD_FROM);
     assert_int_equal(st.from.domain_n, 0);
+    assert_int_equal(rewrite_with(server, "<iq from='a@b/ c' to='@' type='x'/>", NULL, ""), STANZA_BAD_FROM);
+    assert_int_equal(rewrite_with(server, "<message to='a@b'/>", NULL, ""), STANZA_GOOD);
+}
+
+/* An empty common attribute is none, in the index and in the bytes. */
+static void empty_attributes(void **state)
+{
+    (void)state;
+    expect_raw(client, "<presence to=''/>", "j@a/b", "", "<presence from='j@a/b'/>");
+    expect_raw(client, "<message type=\"\" id='' to='' from=''><body/></message>", "j@a/b", "en",
+               "<message from='j@a/b' xml:lang='en'><body/></message>");
+    expect_raw(client, "<message\n to = ''\txmlns='jabber:client' id=''\nx=''><to id=''/></message>", "j@a",
+               "", "<message from='j@a'\n\nx=''><to id=''/></message>");
+    expect_raw(client, "<c:presence id='1' to='' xmlns:c='jabber:client' from='x@y' type=''></c:presence>",
+               "j@a", "", "<presence from='j@a' id='1' xmlns:c='jabber:client'></presence>");
+    expect_raw(server, "<presence from='' to=''/>", NULL, "", "<presence/>");
+    expect_raw(client, "<presence xml:lang='' to=''/>", "j@a", "en", "<presence from='j@a' xml:lang=''/>");
+    expect_raw(client, "<presence xmlns:p='urn:p' p:to='' to=''/>", "j@a", "",
+               "<presence from='j@a' xmlns:p='urn:p' p:to=''/>");
+    assert_int_equal(rewrite_with(client, "<iq type='get' id=''><q xmlns='x'/></iq>", "j@a", ""),
+                     STANZA_BAD_IQ);
+    assert_null(st.id.p);
+    assert_int_equal(rewrite_with(client, "<iq type='' id='1'><q xmlns='x'/></iq>", "j@a", ""),
+                     STANZA_BAD_IQ);
+    struct stanza s;
+    assert_false(stanza_index(client, SPAN("<presence to=''/>"), &s));
+    assert_false(stanza_index(client, SPAN("<presence from=''/>"), &s));
+}
+
+/* What is put into the start tag later (a recipient, a sender) must not be there already, whatever was sent.
+ */
+static void nothing_comes_twice(void **state)
+{
+    static const char *const names[] = {"to", "from", "id", "type", "xml:lang", "p:to", "p:from", "xmlns:p"};
+    static const char *const values[] = {"", "urn:p", "&#116;&amp;", "r@b.example/&lt;&apos;&quot;&#x3e;"};
+    static const char *const heads[] = {"message", "presence", "p:message"};
+    unsigned good = 0;
+
+    (void)state;
+    for (unsigned mask = 0; mask < 1u << ARRAY_LEN(names); mask++)
+        for (unsigned value = 0; value < ARRAY_LEN(values); value++)
+            for (unsigned head = 0; head < ARRAY_LEN(heads); head++)
+                for (unsigned stamped = 0; stamped < 2; stamped++) {
+                    struct buf in = {0}, sent = {0};
+                    bool prefixed = heads[head][1] == ':';
+                    buf_addf(&in, "<%s", heads[head]);
+                    if (!prefixed && (mask & 0x80) == 0)
+                        buf_add_lit(&in, " xmlns='jabber:client'");
+                    for (unsigned k = 0; k < ARRAY_LEN(names); k++)
+                        if ((mask & 1u << k) != 0)
+                            buf_addf(&in, "\t%s = \"%s\"", names[k], k == 7 ? NS_CLIENT : values[value]);
+                    buf_add_lit(&in, "/>");
+                    struct span text = buf_span(&in);
+                    if (xml_parse(client, text, &element) == XML_OK) {
+                        buf_free(&out);
+                        enum stanza_verdict verdict =
+                            stanza_rewrite(&element, text, stamped ? SPAN("j@a/x") : (struct span){NULL, 0},
+                                           SPAN("en"), &out, &st);
+                        assert_int_not_equal(verdict, STANZA_NOT_A_STANZA);
+                        size_t name = strlen(stanza_kind_name(st.kind)) + 1;
+                        buf_add(&sent, st.raw.p, name);
+                        if (verdict == STANZA_GOOD && st.to.domain_n == 0)
+                            xml_add_attr(&sent, "to", SPAN("x@y/'&<"));
+                        if (verdict == STANZA_GOOD && st.from.domain_n == 0)
+                            xml_add_attr(&sent, "from", SPAN("x@y/'&<"));
+                        if (st.id.p == NULL)
+                            xml_add_attr(&sent, "id", SPAN("'&<"));
+                        buf_add_span(&sent, span_sub(st.raw, name, SIZE_MAX));
+                        assert_int_equal(xml_parse(client, buf_span(&sent), &element), XML_OK);
+                        assert_true(element.prefix.n == 0 && span_is(element.ns, NS_CLIENT));
+                        good++;
+                    }
+                    buf_free(&in);
+                    buf_free(&sent);
+                }
+    assert_true(good > 1000);
 }
 
 static void refusals(void **state)
@@ -223,6 +299,15 @@ static void who_gets_errors(void **state)
     assert_true(may_error("<presence to='b'/>"));
     assert_true(may_error("<presence to='b' type='subscribe'/>"));
     assert_false(may_error("<presence to='b' type='unavailable'/>"));
+    /* Refused before anybody else has heard of it. */
+    assert_false(may_error("<presence to='@@'/>"));
+    assert_true(stanza_may_refuse(&st));
+    assert_false(may_error("<presence type='available'/>"));
+    assert_true(stanza_may_refuse(&st));
+    assert_false(may_error("<presence to='@@' type='error'/>"));
+    assert_false(stanza_may_refuse(&st));
+    assert_false(may_error("<iq to='@@' type='result'/>"));
+    assert_false(stanza_may_refuse(&st));
 }
 
 static void names(void **state)
@@ -264,10 +349,16 @@ static void indexing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(rewriting), cmocka_unit_test(addresses_are_prepared),
-        cmocka_unit_test(refusals),  cmocka_unit_test(many_children),
-        cmocka_unit_test(replies),   cmocka_unit_test(who_gets_errors),
-        cmocka_unit_test(names),     cmocka_unit_test(indexing),
+        cmocka_unit_test(rewriting),
+        cmocka_unit_test(addresses_are_prepared),
+        cmocka_unit_test(refusals),
+        cmocka_unit_test(many_children),
+        cmocka_unit_test(replies),
+        cmocka_unit_test(who_gets_errors),
+        cmocka_unit_test(names),
+        cmocka_unit_test(indexing),
+        cmocka_unit_test(empty_attributes),
+        cmocka_unit_test(nothing_comes_twice),
     };
     int failed = cmocka_run_group_tests(tests, setup, teardown);
     buf_free(&out);
