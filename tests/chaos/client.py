@@ -46,6 +46,8 @@ def take(buffer):
 class Client(asyncio.Protocol):
     """One account's one session. `nodes` are (host, port) pairs; any may serve it at any time."""
 
+    connection = {}  # what loop.create_connection is given beside them
+
     def __init__(self, index, domain, nodes, rng, contacts=(), sm=True):
         self.index, self.domain, self.nodes, self.rng, self.sm = index, domain, nodes, rng, sm
         self.user, self.password = f"u{index}", f"pw{index}"
@@ -210,7 +212,7 @@ class Client(asyncio.Protocol):
                 continue
             host, port = self.rng.choice(self.nodes)
             try:
-                await asyncio.wait_for(loop.create_connection(lambda: self, host, port), 5)
+                await asyncio.wait_for(loop.create_connection(lambda: self, host, port, **self.connection), 5)
             except (OSError, asyncio.TimeoutError):
                 continue
             begun = time.monotonic()
