@@ -156,11 +156,11 @@ static inline unsigned load_acked(const struct load *l)
 static inline void load_progress(struct load *l, unsigned more, unsigned limit_ms)
 {
     unsigned goal[LOAD_USERS];
-    uint64_t end = clock_mono_ms() + limit_ms;
+    uint64_t begun = clock_mono_ms();
     for (unsigned i = 0; i < LOAD_USERS; i++)
         goal[i] = l->writers[i].acked + more;
     for (unsigned i = 0; i < LOAD_USERS; i++) {
-        while (l->writers[i].acked < goal[i] && clock_mono_ms() < end)
+        while (l->writers[i].acked < goal[i] && !pace_over(begun, limit_ms))
             load_run(l, 10);
         if (l->writers[i].acked < goal[i])
             fail_msg("user%u stands still at %u: up=%d reason=%s refused=%u %s", i, l->writers[i].acked,
@@ -200,9 +200,9 @@ static inline void load_forgive(struct load *l)
 /* Stops, looks at every mailbox, and frees. */
 static inline void load_end(struct load *l)
 {
-    uint64_t end = clock_mono_ms() + 10000;
+    uint64_t begun = clock_mono_ms();
     l->stopping = true;
-    while (l->answered < l->asked && clock_mono_ms() < end)
+    while (l->answered < l->asked && !pace_over(begun, 10000))
         load_run(l, 10);
     assert_int_equal(l->answered, l->asked); /* every callback came, once */
     if (l->refused > 0)
@@ -214,7 +214,8 @@ static inline void load_end(struct load *l)
         redis_send(l->c.redis, w->keys.mailbox, load_on_range, w, SPAN("XRANGE"), w->keys.mailbox, SPAN("-"),
                    SPAN("+"));
     }
-    while (l->answered < l->asked && clock_mono_ms() < end)
+    begun = clock_mono_ms();
+    while (l->answered < l->asked && !pace_over(begun, 10000))
         ring_turn(l->c.ring, 20);
     assert_int_equal(l->answered, l->asked);
     assert_int_equal(l->lost, lost);

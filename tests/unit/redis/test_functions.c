@@ -212,40 +212,42 @@ static void test_membership(void **state)
 static void test_membership_expiry(void **state)
 {
     struct client *c = &((struct world *)*state)->c;
+    const unsigned lease = 5 * (unsigned)pace_limit_ms(40); /* ms; what a busy machine can renew in time */
     renew(c, "a", "1", 60000, 0, "joined", 1);
-    renew(c, "c", "1", 100, 0, "joined", 2);
-    unsigned e = renew(c, "b", "1", 100, 0, "joined", 3);
-    client_turn(c, 150);
+    renew(c, "c", "1", lease, 0, "joined", 2);
+    unsigned e = renew(c, "b", "1", lease, 0, "joined", 3);
+    client_turn(c, lease * 3 / 2);
     unsigned e2 = renew(c, "a", "1", 60000, e, "renewed", 1); /* b and c are gone, in one epoch */
     assert_true(e2 > e);
-    unsigned e3 = renew(c, "b", "1", 100, e2, "joined", 2); /* it lived: it comes back under a new epoch */
+    unsigned e3 = renew(c, "b", "1", lease, e2, "joined", 2); /* it lived: it comes back under a new epoch */
     assert_true(e3 > e2);
-    renew(c, "a", "1", 100, e3, "renewed", 0);
-    client_turn(c, 150);
+    renew(c, "a", "1", lease, e3, "renewed", 0);
+    client_turn(c, lease * 3 / 2);
     /* All leases ran out: Redis was away. Nobody is dropped, but whoever stays silent is, one lease later. */
-    assert_int_equal(renew(c, "a", "1", 100, e3, "renewed", 0), e3);
-    client_turn(c, 60);
-    assert_int_equal(renew(c, "a", "1", 100, e3, "renewed", 0), e3);
-    client_turn(c, 60);
-    assert_true(renew(c, "a", "1", 100, e3, "renewed", 1) > e3);
+    assert_int_equal(renew(c, "a", "1", lease, e3, "renewed", 0), e3);
+    client_turn(c, lease * 3 / 5);
+    assert_int_equal(renew(c, "a", "1", lease, e3, "renewed", 0), e3);
+    client_turn(c, lease * 3 / 5);
+    assert_true(renew(c, "a", "1", lease, e3, "renewed", 1) > e3);
 }
 
 static void test_membership_clock_set_back(void **state)
 {
     struct client *c = &((struct world *)*state)->c;
-    unsigned e = renew(c, "a", "1", 100, 0, "joined", 1);
-    e = renew(c, "b", "1", 100, e, "joined", 2);
+    const unsigned lease = 5 * (unsigned)pace_limit_ms(40); /* ms; what a busy machine can renew in time */
+    unsigned e = renew(c, "a", "1", lease, 0, "joined", 1);
+    e = renew(c, "b", "1", lease, e, "joined", 2);
     /* As if Redis's clock had been an hour ahead when b's lease was given. */
     char text[64];
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
     snprintf(text, sizeof text, "ZADD jd:{cluster}:leases %lld b", ((long long)now.tv_sec + 3600) * 1000);
     ask(c, "%s", text);
-    renew(c, "a", "1", 100, e, "renewed", 0);
-    client_turn(c, 60);
-    renew(c, "a", "1", 100, e, "renewed", 0);
-    client_turn(c, 60);
-    assert_true(renew(c, "a", "1", 100, e, "renewed", 1) > e); /* b is silent and is gone one lease later */
+    renew(c, "a", "1", lease, e, "renewed", 0);
+    client_turn(c, lease * 3 / 5);
+    renew(c, "a", "1", lease, e, "renewed", 0);
+    client_turn(c, lease * 3 / 5);
+    assert_true(renew(c, "a", "1", lease, e, "renewed", 1) > e); /* b is silent and is gone one lease later */
 }
 
 static void test_membership_reports(void **state)

@@ -19,15 +19,16 @@
 
 #include "common/base/clock.h"
 #include "common/ring/internal.h"
+#include "tests/unit/pace.h"
 
 static struct ring *ring;
 
 /* Turns until the condition holds, for at most five seconds. */
 #define TURN_UNTIL(condition)                                     \
     do {                                                          \
-        uint64_t turn_limit_ms = clock_mono_ms() + 5000;          \
+        uint64_t turn_begun_ms = clock_mono_ms();                 \
         while (!(condition)) {                                    \
-            if (clock_mono_ms() > turn_limit_ms)                  \
+            if (pace_over(turn_begun_ms, 5000))                   \
                 fail_msg("timed out waiting for %s", #condition); \
             ring_turn(ring, 2);                                   \
         }                                                         \
