@@ -282,12 +282,19 @@ static void peer_end(struct bus_peer *p)
     link_disconnected(&p->link);
 }
 
+/* Links with members are an operator's business; jackdawctl, who comes and goes, is not. */
+static enum log_level link_level(const struct bus_peer *p)
+{
+    return p->linked ? LOG_LEVEL_INFO : LOG_LEVEL_DEBUG;
+}
+
 static void peer_gone(struct bus_peer *p, const char *why)
 {
     struct bus *b = p->bus;
 
     if (p->link.was_up)
-        log_info("bus", "link gone peer=%s incarnation=%016llx reason=\"%s\" unacknowledged_bytes=%zu",
+        log_line(link_level(p), "bus",
+                 "link gone peer=%s incarnation=%016llx reason=\"%s\" unacknowledged_bytes=%zu",
                  p->link.peer_name, (unsigned long long)p->link.peer_incarnation, why, p->link.unacked_bytes);
     if (p->linked && p->link.peer_incarnation != 0) {
         b->voided[b->voided_at] = p->link.peer_incarnation;
@@ -353,7 +360,7 @@ static struct bus_peer *peer_replace(struct bus_peer *old, uint64_t incarnation)
 
 static void come_up(struct bus_peer *p)
 {
-    log_info("bus", "link up peer=%s incarnation=%016llx", p->link.peer_name,
+    log_line(link_level(p), "bus", "link up peer=%s incarnation=%016llx", p->link.peer_name,
              (unsigned long long)p->link.peer_incarnation);
     p->bus->handler->up(p->bus->ctx, p);
 }

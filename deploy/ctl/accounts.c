@@ -1,6 +1,8 @@
 /* One account at a time: adduser, deluser, passwd, disable, enable; and the list of all. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <syslog.h>
+#include <unistd.h>
 
 #include "common/base/map.h"
 #include "common/jid/jid.h"
@@ -28,8 +30,11 @@ static int account_finish(struct ctl *c, struct account_call *call, const char *
         account_cancel(c->redis, call);
         w->status = ACCOUNT_AWAY;
     }
-    if (w->status == ACCOUNT_OK)
+    if (w->status == ACCOUNT_OK) {
+        /* Who may change accounts leaves a trace where no such change can take it away. */
+        syslog(LOG_AUTHPRIV | LOG_NOTICE, "account %s %s by uid=%u", jid, done, (unsigned)getuid());
         return ctl_done(c, "%s %s", jid, done);
+    }
     return ctl_fail(c, w->status == ACCOUNT_AWAY ? CTL_AWAY : CTL_REFUSED, "%s: %s", jid,
                     account_status_text(w->status));
 }
