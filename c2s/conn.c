@@ -293,10 +293,9 @@ static void conn_bytes(struct conn *c, struct span in)
     }
 }
 
-/* Who it is, for limits and the log. False: refused. */
-static bool conn_admit(struct conn *c, const struct sockaddr_storage *address)
+/* Who it is, for the log. */
+static void conn_name(struct conn *c, const struct sockaddr_storage *address)
 {
-    struct c2s *c2s = c->c2s;
     struct limits_key key = limits_key(address);
     memcpy(c->key, key.bytes, sizeof(c->key));
     if (address->ss_family == AF_INET6) {
@@ -306,6 +305,21 @@ static bool conn_admit(struct conn *c, const struct sockaddr_storage *address)
     } else if (address->ss_family == AF_INET) {
         c->port = ntohs(((const struct sockaddr_in *)address)->sin_port);
     }
+}
+
+/* The address that the socket itself has at its other end. */
+static bool socket_address(int fd, struct sockaddr_storage *address)
+{
+    socklen_t n = sizeof(*address);
+    memset(address, 0, sizeof(*address));
+    return getpeername(fd, (struct sockaddr *)address, &n) == 0;
+}
+
+/* Counts it against the limits of its address. False: refused. */
+static bool conn_admit(struct conn *c, const struct sockaddr_storage *address)
+{
+    struct c2s *c2s = c->c2s;
+    conn_name(c, address);
     switch (limits_enter(&c2s->limits, address, ring_now_ms(c2s->ring), &c->address)) {
     case LIMITS_OK:
         return true;
@@ -333,11 +347,15 @@ static void conn_proxy(struct conn *c, struct span in)
         return;
     if (status != PROXY_OK) {
         stat_add(&metric_proxy_bad, 1);
-        log_warn("c2s", "refused: no PROXY header; does the load balancer send one? See c2s.proxy_protocol");
+        log_warn("c2s",
+                 "refused peer=%s: no PROXY header; does the load balancer send one? See c2s.proxy_protocol",
+                 conn_peer(c));
         conn_close(c);
         return;
     }
-    if (header.known && !conn_admit(c, &header.address)) {
+    /* UNKNOWN and LOCAL: the connection is what it seems, the balancer's own, and counts as that. */
+    bool named = header.known || socket_address(c->fd, &header.address);
+    if (!named || !conn_admit(c, &header.address)) {
         conn_close(c);
         return;
     }
@@ -696,9 +714,8 @@ void conn_tune(int listener)
 
 void conn_accept(struct c2s *c2s, int fd, bool tls)
 {
-    struct sockaddr_storage address = {0};
-    socklen_t n = sizeof(address);
-    if (getpeername(fd, (struct sockaddr *)&address, &n) != 0) {
+    struct sockaddr_storage address;
+    if (!socket_address(fd, &address)) {
         close(fd); /* gone already */
         return;
     }
@@ -721,6 +738,7 @@ void conn_accept(struct c2s *c2s, int fd, bool tls)
         c->tls = tls_accept(c2s->tls);
         c->shaking = true;
     }
+    conn_name(c, &address); /* behind a balancer until it says whose it is */
     if (c->phase == CONN_STREAM && !conn_admit(c, &address)) {
         conn_close(c);
         return;

@@ -8,10 +8,10 @@
 #ifndef JACKDAW_C2S_CONN_H
 #define JACKDAW_C2S_CONN_H
 
-#include "c2s/limits.h"
 #include "c2s/session.h"
 #include "c2s/uplink.h"
 #include "common/base/list.h"
+#include "common/limits/limits.h"
 #include "common/redis/account.h"
 #include "common/ring/ring.h"
 #include "common/tls/tls.h"

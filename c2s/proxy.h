@@ -17,8 +17,7 @@ enum proxy_status {
 
 struct proxy_header {
     size_t n;
-    bool known; /* address is set; else the connection is the balancer's own (health check) or of no inet
-                   family */
+    bool known; /* address is set; else (UNKNOWN, LOCAL, no inet family) the connection's own one counts */
     struct sockaddr_storage address; /* the client's */
 };
 

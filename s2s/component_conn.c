@@ -25,8 +25,7 @@ void component_accept(struct s2s *s, int fd)
     leg_init(&conn->leg, s, &role, &s->component_kind, STREAM_RECEIVING);
     metric_add(S2S_CONN_COMPONENT);
     conn_take(&s->hub, &conn->leg.conn, &leg_conn_handler, fd);
-    conn->admitted = true;
-    if (listener_admit(s, &conn->leg.conn))
+    if (listener_admit(s, &conn->leg.conn, &conn->address))
         leg_step(&conn->leg);
     else
         conn_drop(&conn->leg.conn, "too many connections");
@@ -35,9 +34,7 @@ void component_accept(struct s2s *s, int fd)
 /* Those who have the secret may have any number of connections. */
 static void leave(struct component_conn *conn)
 {
-    if (conn->admitted)
-        listener_leave(conn->leg.s2s, &conn->leg.conn);
-    conn->admitted = false;
+    listener_leave(conn->leg.s2s, &conn->address);
 }
 
 void component_logged_in(struct component_conn *conn)

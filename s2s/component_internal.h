@@ -49,13 +49,13 @@ struct binding {
 
 struct component_conn {
     struct leg leg;
-    struct list bindings;        /* struct binding.of_conn */
-    struct component *component; /* XEP-0114: of the header; XEP-0225: who has logged in */
-    struct sasl *sasl;           /* XEP-0225: an exchange under way */
-    unsigned failures;           /* of SASL */
-    bool admitted;               /* counts against s2s.connections_per_address, until it has logged in */
-    uint8_t mech;                /* of that */
-    bool ready;                  /* logged in */
+    struct list bindings;           /* struct binding.of_conn */
+    struct component *component;    /* XEP-0114: of the header; XEP-0225: who has logged in */
+    struct limits_address *address; /* against which it counts, until it has logged in */
+    struct sasl *sasl;              /* XEP-0225: an exchange under way */
+    unsigned failures;              /* of SASL */
+    uint8_t mech;                   /* of that */
+    bool ready;                     /* logged in */
 };
 
 /* component.c: a connection begins / ceases to speak for a component. After the last component_left, what it

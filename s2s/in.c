@@ -40,6 +40,7 @@ struct in {
     struct posh_call *posh; /* asking header_from about the peer's certificate */
     bool certified;         /* the certificate is good for header_from */
     bool bidi;
+    struct limits_address *address;
     struct timer timer; /* then it is used both ways although the peer has not enabled stream management */
 };
 
@@ -61,7 +62,7 @@ void in_accept(struct s2s *s, int fd, bool tls)
     leg_init(&in->leg, s, &role, &s->server_kind, STREAM_RECEIVING);
     metric_add(S2S_CONN_IN);
     conn_take(&s->hub, &in->leg.conn, &leg_conn_handler, fd);
-    if (!listener_admit(s, &in->leg.conn)) {
+    if (!listener_admit(s, &in->leg.conn, &in->address)) {
         conn_drop(&in->leg.conn, "too many connections");
         return;
     }
@@ -586,7 +587,7 @@ static void on_gone(struct leg *l)
 {
     struct in *in = in_of(l);
     struct s2s *s = l->s2s;
-    listener_leave(s, &l->conn);
+    listener_leave(s, &in->address);
     LIST_EACH (it, &in->proofs)
         proof_free(LIST_ENTRY(it, struct proof, node));
     leg_fini(l);

@@ -3,7 +3,6 @@
 #include "s2s/listener.h"
 
 #include <errno.h>
-#include <netinet/in.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -26,47 +25,29 @@ struct listener {
 
 /* ---- by address ---- */
 
-struct address {
-    uint8_t key[8];
-    unsigned count;
-};
-
-static void key_of(const struct conn *c, uint8_t key[8])
+bool listener_admit(struct s2s *s, const struct conn *c, struct limits_address **address)
 {
-    memset(key, 0, 8);
-    if (c->peer.ss_family == AF_INET6)
-        memcpy(key, &((const struct sockaddr_in6 *)&c->peer)->sin6_addr, 8);
-    else
-        memcpy(key, &((const struct sockaddr_in *)&c->peer)->sin_addr, 4);
-}
-
-bool listener_admit(struct s2s *s, const struct conn *c)
-{
-    uint8_t key[8];
-    key_of(c, key);
-    struct address *a = map_get(&s->addresses, span_make(key, sizeof key));
-    if (a == NULL) {
-        a = xcalloc(1, sizeof *a);
-        memcpy(a->key, key, sizeof key);
-        map_put(&s->addresses, span_make(a->key, sizeof a->key), a);
-    }
-    if (++a->count <= (uint64_t)s->conf->s2s_connections_per_address || !s->conf->limits_enabled)
+    switch (limits_enter(&s->limits, &c->peer, ring_now_ms(s->ring), address)) {
+    case LIMITS_OK:
         return true;
-    metric_add(S2S_REFUSED_TOO_MANY);
-    log_warn("s2s", "refused peer=%s: too many connections; see s2s.connections_per_address",
-             conn_peer_name(c));
+    case LIMITS_TOO_MANY:
+        metric_add(S2S_REFUSED_TOO_MANY);
+        log_warn("s2s", "refused peer=%s: too many connections; see s2s.connections_per_address",
+                 conn_peer_name(c));
+        return false;
+    case LIMITS_TOO_FAST:
+        metric_add(S2S_REFUSED_TOO_FAST);
+        log_warn("s2s", "refused peer=%s: connects too often; see s2s.connection_rate_per_address",
+                 conn_peer_name(c));
+        return false;
+    }
     return false;
 }
 
-void listener_leave(struct s2s *s, const struct conn *c)
+void listener_leave(struct s2s *s, struct limits_address **address)
 {
-    uint8_t key[8];
-    key_of(c, key);
-    struct address *a = map_get(&s->addresses, span_make(key, sizeof key));
-    if (a != NULL && --a->count == 0) {
-        map_del(&s->addresses, span_make(a->key, sizeof a->key));
-        free(a);
-    }
+    limits_leave(&s->limits, *address, ring_now_ms(s->ring));
+    *address = NULL;
 }
 
 /* ---- accepting ---- */

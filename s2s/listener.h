@@ -5,11 +5,14 @@
 #include "common/base/base.h"
 
 struct conn;
+struct limits_address;
 struct s2s;
 
-/* Counts a connection of another server by its address (IPv6: /64). False: too many. Each is to be left, also
- * one that was refused. */
-bool listener_admit(struct s2s *s, const struct conn *c);
-void listener_leave(struct s2s *s, const struct conn *c);
+/* Counts a connection by its address (common/limits) and sets *address. False: it is refused, and nothing is
+ * to be left. */
+bool listener_admit(struct s2s *s, const struct conn *c, struct limits_address **address);
+
+/* It counts no more; *address may be NULL and is NULL then. */
+void listener_leave(struct s2s *s, struct limits_address **address);
 
 #endif

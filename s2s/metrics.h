@@ -54,6 +54,7 @@
     METRIC(AUTH_COMPONENT, "authentications_total", "Streams proven",                                       \
            "direction=\"component\",by=\"secret\"")                                                         \
     METRIC(REFUSED_TOO_MANY, "refused_total", "Refused, by reason", "reason=\"too-many-connections\"")      \
+    METRIC(REFUSED_TOO_FAST, "refused_total", "Refused, by reason", "reason=\"connects-too-often\"")        \
     METRIC(REFUSED_BLOCKED, "refused_total", "Refused, by reason", "reason=\"blocked-domain\"")             \
     METRIC(REFUSED_CERT_NAME, "refused_total", "Refused, by reason", "reason=\"certificate-name\"")         \
     METRIC(REFUSED_CERT_CHAIN, "refused_total", "Refused, by reason", "reason=\"certificate-chain\"")       \

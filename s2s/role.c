@@ -22,6 +22,7 @@
 #define BUFFER_COUNT 512
 #define BUFFER_BYTES 4096
 #define SWEEP_MS     1000
+#define ADDRESSES_MS 60000 /* addresses without connections are forgotten that often */
 #define REFRESH_MS   2000
 #define DEPTH_MAX    64
 #define SECRET_KEY   KEY_SECRET("dialback")
@@ -147,7 +148,10 @@ static void on_refresh(struct timer *t, uint64_t now_ms)
 static void on_sweep(struct timer *t, uint64_t now_ms)
 {
     struct s2s *s = CONTAINER_OF(t, struct s2s, sweep);
-    (void)now_ms;
+    if (now_ms >= s->swept_ms + ADDRESSES_MS) {
+        s->swept_ms = now_ms;
+        limits_sweep(&s->limits, now_ms);
+    }
     ring_timer_set(s->ring, t, SWEEP_MS);
     domain_sweep(s);
     posh_sweep(s->posh);
@@ -183,7 +187,7 @@ static void s2s_free(struct s2s *s)
         free(l);
     }
     map_free(&s->locals);
-    map_free(&s->addresses);
+    limits_free(&s->limits);
     idmap_free(&s->sources);
     tls_ctx_free(s->tls);
     xml_parser_free(s->server_kind.parser);
@@ -224,6 +228,9 @@ static void *role_start(struct proc *p)
     resume_init(s);
     s->witness = witness_start(s->estate.self, s->conf);
     uplink_init(s);
+    s->limits.enabled = s->conf->limits_enabled;
+    s->limits.connections_per_address = (uint64_t)s->conf->s2s_connections_per_address;
+    s->limits.connection_rate_per_address = (uint64_t)s->conf->s2s_connection_rate_per_address;
     conn_hub_init(&s->hub, s->ring, BUFFER_COUNT, BUFFER_BYTES);
     s->sweep.fire = on_sweep;
     s->refresh.fire = on_refresh;

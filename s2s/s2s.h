@@ -7,6 +7,7 @@
 #include "common/base/map.h"
 #include "common/config/conf.h"
 #include "common/conn/conn.h"
+#include "common/limits/limits.h"
 #include "common/proc/proc.h"
 #include "common/stream/stream.h"
 #include "s2s/estate.h"
@@ -52,7 +53,8 @@ struct s2s {
     struct list listeners;  /* listener.c */
     struct map remotes;     /* domain.c: domain → struct remote */
     struct list components; /* component.c */
-    struct map addresses;   /* listener.c: connections by address */
+    struct limits limits;   /* listener.c: connections by address */
+    uint64_t swept_ms;      /* of those, last time */
     struct resolver *resolver;
     struct posh *posh;    /* NULL = switched off */
     struct buf secret;    /* of dialback keys, empty until Redis has told it */

@@ -76,7 +76,8 @@ class Hostile(Case):
         lab = cls.lab
         lab.dns_port = free_port()
         cls.jackdaw = Jackdaw(lab, "jackdaw.lab", s2s__connect_timeout_s=2, s2s__queue_timeout_s=4, s2s__ack_timeout_s=3,
-                              s2s__connections_per_address=20, s2s__streams_per_domain=8, s2s__stanzas_per_second=500, s2s__block="blocked.lab", **cls.settings)
+                              s2s__connections_per_address=20, s2s__connection_rate_per_address=100000,
+                              s2s__streams_per_domain=8, s2s__stanzas_per_second=500, s2s__block="blocked.lab", **cls.settings)
         lab.serve("jackdaw.lab", cls.jackdaw.port)
         cls.auth = FakeServer(cls.authoritative)
         for name in ("good.lab", "evil.lab", "other.lab"):

@@ -1,4 +1,4 @@
-#include "c2s/limits.h"
+#include "common/limits/limits.h"
 
 #include <netinet/in.h>
 #include <stdlib.h>

@@ -1,6 +1,7 @@
-/* Limits: token buckets for clients, counts and rates for addresses. No clock, no I/O. */
-#ifndef JACKDAW_C2S_LIMITS_H
-#define JACKDAW_C2S_LIMITS_H
+/* Limits: token buckets for whoever sends, counts and rates for the addresses that connect. No clock, no I/O.
+ */
+#ifndef JACKDAW_LIMITS_LIMITS_H
+#define JACKDAW_LIMITS_LIMITS_H
 
 #include <sys/socket.h>
 
@@ -16,7 +17,8 @@ struct bucket {
 /* Takes cost tokens and returns for how many ms nothing more should be taken (0 = go on). */
 uint64_t bucket_take(struct bucket *b, uint64_t rate, uint64_t cost, uint64_t now_ms);
 
-/* An address as limits see it: IPv4, or the /64 of IPv6. */
+/* An address as limits see it: IPv4 (also when a listener for both kinds says it as ::ffff:a.b.c.d), or the
+ * /64 of IPv6. */
 struct limits_key {
     uint8_t bytes[16];
 };
