@@ -1,6 +1,9 @@
-/* What leaves has a token and is kept encoded. It goes to the owner of its slot when that one's link is up;
- * else it waits, and so does everything behind it for that slot, so that order is kept. A new epoch, a new
- * link, a dead node and a timer look for ways for all that wait, in the order of the tokens. */
+/* What leaves is kept encoded in an outbox (common/outbox) until its DONE, a lane for each slot and for each
+ * s2s process that something is forwarded to. It goes to the owner of its slot when that one's link is up;
+ * else it waits, and so does everything behind it for that slot. What a router refuses goes again with all
+ * that was refused of its slot, marked as router/route.c marks it (ORDERED, FIRST): the recipient's mailbox
+ * knows a leg's numbers exactly for the last 64 only, so nothing of a leg may overtake there. A new epoch, a
+ * new link, a dead node and a timer look for ways for all that wait. */
 #include "s2s/uplink.h"
 
 #include <stdio.h>
@@ -18,15 +21,16 @@
 #include "s2s/relay.h"
 #include "s2s/s2s.h"
 
-#define RETRY_MS        50
-#define NO_SLOT         0xffffu
-#define RECENT_MAX      65536 /* identities of one generation */
-#define FORWARD_WAITING MEMBER_SLOTS
+#define NO_SLOT       0xffffu
+#define RECENT_MAX    65536 /* identities of one generation */
+#define UPLINK_MAX    65536 /* stanzas that nobody waits for: beyond, they are dropped */
+#define FORWARD_LANES 1024  /* of other s2s processes, by hash of their names */
+#define TELL_AFTER    64    /* times that a stanza has left: then the log says so */
 
 struct pending {
-    uint64_t token;
-    uint16_t slot; /* NO_SLOT: to another s2s process */
-    bool waits;    /* has no node now */
+    struct outbox_item item;
+    struct list forward; /* in uplink_hub.forwards */
+    uint16_t slot;       /* NO_SLOT: to another s2s process */
     char node[MEMBER_NAME_MAX + 1];
     uint64_t incarnation;
     struct rcbuf *frame;
@@ -132,144 +136,200 @@ void uplink_done(struct s2s *s, const struct receipt *r)
 
 /* ---- stanzas out to routers ---- */
 
-static uint32_t *waiting_of(struct s2s *s, const struct pending *p)
+static struct pending *pending_of(const struct outbox_item *i)
 {
-    return &s->uplink.waiting[p->slot == NO_SLOT ? FORWARD_WAITING : p->slot];
+    return CONTAINER_OF(i, struct pending, item);
 }
 
-static void set_waits(struct s2s *s, struct pending *p, bool waits)
+static struct rcbuf *encode(const struct wire_frame *f)
 {
-    if (p->waits == waits)
-        return;
-    p->waits = waits;
-    *waiting_of(s, p) += waits ? 1 : (uint32_t)-1;
-    if (waits && !timer_is_set(&s->uplink.retry))
-        ring_timer_set(s->ring, &s->uplink.retry, RETRY_MS);
+    struct rcbuf *r = xmalloc(sizeof *r + wire_size(f));
+    r->refs = 1;
+    r->n = wire_encode(f, r->data);
+    return r;
 }
 
-/* Sends it when its receiver can be reached. False: it waits. */
-static bool dispatch(struct s2s *s, struct pending *p)
+/* Its frame as it is to leave now. */
+static void mark(struct s2s *s, struct pending *p, unsigned marks)
 {
-    const struct member_node *node =
-        p->slot == NO_SLOT ? member_find(s->member, p->node) : member_owner(s->member, p->slot);
+    struct wire_frame f;
+    CHECK(wire_decode(rcbuf_span(p->frame), &f)); /* our own encoding */
+    f.token = p->item.token;
+    f.epoch = member_epoch(s->member);
+    f.flags = WIRE_ORDERED | ((marks & OUTBOX_AGAIN) != 0 ? WIRE_AGAIN : 0) |
+              ((marks & OUTBOX_FIRST) != 0 ? WIRE_FIRST : 0);
+    struct rcbuf *frame = encode(&f);
+    rcbuf_unref(p->frame);
+    p->frame = frame;
+}
+
+static const struct member_node *receiver(const struct s2s *s, const struct pending *p)
+{
+    return p->slot == NO_SLOT ? member_find(s->member, p->node) : member_owner(s->member, p->slot);
+}
+
+static bool on_send(void *ctx, struct outbox_item *i, unsigned marks)
+{
+    struct s2s *s = ctx;
+    struct pending *p = pending_of(i);
+    const struct member_node *node = receiver(s, p);
     struct bus_peer *peer = node != NULL ? bus_peer(s->bus, node->name) : NULL;
     if (peer == NULL || !bus_peer_is_up(peer) || bus_peer_incarnation(peer) != node->incarnation ||
-        !bus_ready(peer)) {
-        set_waits(s, p, true);
+        !bus_ready(peer))
         return false;
-    }
     snprintf(p->node, sizeof p->node, "%s", node->name);
     p->incarnation = node->incarnation;
-    set_waits(s, p, false);
+    mark(s, p, marks);
     bus_send(peer, rcbuf_span(p->frame));
+    if ((marks & OUTBOX_AGAIN) != 0)
+        metric_add(S2S_ROUTED_AGAIN);
+    if (i->sent + 1 == TELL_AFTER)
+        log_warn("s2s", "a stanza has been refused %d times: is the store full or away? node=%s slot=%u",
+                 TELL_AFTER - 1, p->node, p->slot);
     return true;
 }
 
-static struct pending *pending_new(struct s2s *s, const struct stanza *stanza, uint16_t slot,
-                                   struct receipt *receipt, uint64_t sid, uint64_t n)
+static void look_again(struct s2s *s)
+{
+    if (s->uplink.outbox.waiting > 0 && !timer_is_set(&s->uplink.retry))
+        ring_timer_set(s->ring, &s->uplink.retry, outbox_pause(&s->uplink.outbox, ring_now_ms(s->ring)));
+}
+
+static void pending_add(struct s2s *s, struct pending *p, uint64_t lane)
+{
+    outbox_add(&s->uplink.outbox, &p->item, lane);
+    stat_set(&metric_pending, (int64_t)s->uplink.outbox.count);
+    look_again(s);
+}
+
+static struct pending *pending_new(const struct stanza *stanza, uint16_t slot, struct receipt *receipt,
+                                   uint64_t sid, uint64_t n)
 {
     struct pending *p = xcalloc(1, sizeof *p);
     struct wire_frame f = {.kind = WIRE_ROUTE,
                            .slot = slot,
-                           .epoch = member_epoch(s->member),
                            .at_ms = clock_wall_ms(),
                            .sid = sid,
                            .n = n,
                            .trace = {sid, n},
-                           .token = ++s->uplink.next_token,
                            .has_stanza = true,
                            .stanza = *stanza};
-    p->token = f.token;
     p->slot = slot;
     p->receipt = receipt;
-    p->frame = xmalloc(sizeof *p->frame + wire_size(&f));
-    p->frame->refs = 1;
-    p->frame->n = wire_encode(&f, p->frame->data);
-    idmap_put(&s->uplink.pending, p->token, p);
-    stat_set(&metric_pending, (int64_t)s->uplink.pending.count);
+    p->frame = encode(&f);
+    list_init(&p->forward);
     return p;
 }
 
-static void pending_done(struct s2s *s, struct pending *p)
+/* It has left the outbox. */
+static void pending_free(struct s2s *s, struct pending *p)
 {
-    idmap_del(&s->uplink.pending, p->token);
-    stat_set(&metric_pending, (int64_t)s->uplink.pending.count);
-    set_waits(s, p, false);
+    list_del(&p->forward);
+    stat_set(&metric_pending, (int64_t)s->uplink.outbox.count);
     receipt_unref(s, p->receipt);
     rcbuf_unref(p->frame);
     free(p);
 }
 
+/* What a stream brought is bounded by what it may have unacknowledged; what nobody waits for, by this. */
+static bool has_room(struct s2s *s, const struct receipt *receipt)
+{
+    if (receipt != NULL || s->uplink.outbox.count < UPLINK_MAX)
+        return true;
+    metric_add(S2S_DROPPED);
+    return false;
+}
+
 void uplink_route(struct s2s *s, const struct stanza *stanza, struct receipt *receipt, uint64_t sid,
                   uint64_t n)
 {
-    struct pending *p = pending_new(s, stanza, member_slot(jid_bare(&stanza->to)), receipt, sid, n);
+    if (!has_room(s, receipt))
+        return;
+    struct pending *p = pending_new(stanza, member_slot(jid_bare(&stanza->to)), receipt, sid, n);
     metric_add(S2S_ROUTED);
-    if (s->uplink.waiting[p->slot] > 0)
-        set_waits(s, p, true); /* behind those that wait */
-    else
-        dispatch(s, p);
+    pending_add(s, p, p->slot);
 }
 
 void uplink_forward(struct s2s *s, const char *node, const struct stanza *stanza, struct receipt *receipt,
                     uint64_t sid, uint64_t n)
 {
-    struct pending *p = pending_new(s, stanza, NO_SLOT, receipt, sid, n);
+    if (!has_room(s, receipt))
+        return;
+    struct pending *p = pending_new(stanza, NO_SLOT, receipt, sid, n);
     snprintf(p->node, sizeof p->node, "%s", node);
+    list_add(&s->uplink.forwards, &p->forward);
     metric_add(S2S_FORWARDED);
-    dispatch(s, p);
+    pending_add(s, p, NO_SLOT + hash_stable(span_of(node), 0) % FORWARD_LANES);
 }
 
 /* ---- again ---- */
 
-static bool must_move(struct s2s *s, const struct pending *p)
+static bool is_lost(void *ctx, const struct outbox_item *i)
 {
-    if (p->waits)
+    const struct pending *p = pending_of(i);
+    const struct s2s *s = ctx;
+    const struct bus_peer *gone = s->uplink.lost;
+    if (gone != NULL && p->incarnation == bus_peer_incarnation(gone) &&
+        strcmp(p->node, bus_peer_name(gone)) == 0)
         return true;
-    const struct member_node *node =
-        p->slot == NO_SLOT ? member_find(s->member, p->node) : member_owner(s->member, p->slot);
+    const struct member_node *node = receiver(s, p);
     return node == NULL || strcmp(node->name, p->node) != 0 || node->incarnation != p->incarnation;
 }
 
-static int by_token(const void *a, const void *b)
+/* A component's connection went while stanzas were under way to the process that had it, or that one cannot
+ * be reached: who has it now? */
+static void forward_again(struct s2s *s)
 {
-    const struct pending *x = *(struct pending *const *)a, *y = *(struct pending *const *)b;
-    return x->token < y->token ? -1 : x->token > y->token;
-}
-
-/* A component's connection went while its stanza was under way to the process that had it: look again. */
-static void forward_again(struct s2s *s, struct pending *p)
-{
-    struct wire_frame f;
-    if (wire_decode(rcbuf_span(p->frame), &f) && f.has_stanza)
-        relay_stanza(s, &f.stanza, receipt_ref(p->receipt), f.sid, f.n);
-    pending_done(s, p);
+    struct list again;
+    struct list *it;
+    list_init(&again);
+    LIST_EACH (at, &s->uplink.forwards) {
+        struct pending *p = LIST_ENTRY(at, struct pending, forward);
+        if (p->item.token != 0)
+            continue;
+        outbox_remove(&s->uplink.outbox, &p->item);
+        list_del(&p->forward);
+        list_add(&again, &p->forward);
+    }
+    while ((it = list_pop(&again)) != NULL) {
+        struct pending *p = LIST_ENTRY(it, struct pending, forward);
+        struct wire_frame f;
+        if (wire_decode(rcbuf_span(p->frame), &f) && f.has_stanza)
+            relay_stanza(s, &f.stanza, receipt_ref(p->receipt), f.sid, f.n);
+        pending_free(s, p);
+    }
 }
 
 static void move_all(struct s2s *s)
 {
-    struct uplink_hub *hub = &s->uplink;
-    struct pending **all = xmalloc((hub->pending.count + 1) * sizeof *all), *p;
-    size_t count = 0, at = 0;
-    while ((p = idmap_next(&hub->pending, &at)) != NULL)
-        if (must_move(s, p))
-            all[count++] = p;
-    qsort(all, count, sizeof(struct pending *), by_token);
-    for (size_t i = 0; i < count; i++) {
-        bool was_out = !all[i]->waits;
-        if (all[i]->slot == NO_SLOT)
-            forward_again(s, all[i]);
-        else if (dispatch(s, all[i]) && was_out)
-            metric_add(S2S_ROUTED_AGAIN);
-    }
-    free(all);
+    outbox_lost(&s->uplink.outbox, is_lost);
+    forward_again(s);
+    outbox_round(&s->uplink.outbox);
+    look_again(s);
 }
 
 static void on_retry(struct timer *t, uint64_t now_ms)
 {
-    struct s2s *s = CONTAINER_OF(t, struct s2s, uplink.retry);
     (void)now_ms;
-    move_all(s);
+    move_all(CONTAINER_OF(t, struct s2s, uplink.retry));
+}
+
+/* The store there has had no room for a while: better an answer to the sender than a stream on which nothing
+ * is acknowledged any more, whoever it is for. */
+static void answer_full(struct s2s *s, struct pending *p)
+{
+    struct wire_frame f;
+    struct buf out = {0};
+    CHECK(wire_decode(rcbuf_span(p->frame), &f)); /* our own encoding */
+    if (!stanza_may_error(&f.stanza))
+        return; /* it waits for room */
+    outbox_remove(&s->uplink.outbox, &p->item);
+    metric_bounced(STANZA_E_RESOURCE_CONSTRAINT);
+    stanza_add_error(&out, &f.stanza, (struct span){0}, STANZA_E_RESOURCE_CONSTRAINT,
+                     "the server's store is full");
+    relay_raw(s, buf_span(&out));
+    pending_free(s, p);
+    buf_free(&out);
 }
 
 static void on_done(struct s2s *s, const struct wire_frame *f)
@@ -277,16 +337,17 @@ static void on_done(struct s2s *s, const struct wire_frame *f)
     struct span pairs = f->pairs;
     uint64_t token, result;
     while (wire_pair_next(&pairs, &token, &result)) {
-        struct pending *p = idmap_get(&s->uplink.pending, token);
-        if (p == NULL)
-            continue; /* answered twice after a resend */
-        if (result != WIRE_DONE_TAKEN) {
-            set_waits(s, p, true);
-        } else {
+        struct outbox_item *i = outbox_answer(&s->uplink.outbox, token, result == WIRE_DONE_TAKEN);
+        if (i == NULL)
+            continue; /* about a sending before the last one */
+        if (result == WIRE_DONE_TAKEN) {
             metric_add(S2S_ROUTED_DONE);
-            pending_done(s, p);
+            pending_free(s, pending_of(i));
+        } else if (result == WIRE_DONE_FULL) {
+            answer_full(s, pending_of(i));
         }
     }
+    look_again(s);
 }
 
 /* ---- stanzas from routers ---- */
@@ -370,12 +431,9 @@ void uplink_peer_up(struct s2s *s)
 
 void uplink_peer_gone(struct s2s *s, struct bus_peer *peer)
 {
-    size_t at = 0;
-    struct pending *p;
-    while ((p = idmap_next(&s->uplink.pending, &at)) != NULL)
-        if (p->incarnation == bus_peer_incarnation(peer) && strcmp(p->node, bus_peer_name(peer)) == 0)
-            set_waits(s, p, true);
+    s->uplink.lost = peer;
     move_all(s);
+    s->uplink.lost = NULL;
 }
 
 void uplink_epoch(struct s2s *s)
@@ -387,27 +445,30 @@ void uplink_init(struct s2s *s)
 {
     s->uplink.flush.fire = on_flush;
     s->uplink.retry.fire = on_retry;
+    s->uplink.outbox.ctx = s;
+    s->uplink.outbox.send = on_send;
+    list_init(&s->uplink.forwards);
 }
 
 void uplink_free(struct s2s *s)
 {
     struct uplink_hub *hub = &s->uplink;
     size_t at = 0;
-    struct pending *p;
+    struct outbox_item *i;
     struct done_list *d;
     ring_timer_clear(s->ring, &hub->retry);
     ring_timer_clear(s->ring, &hub->flush);
-    while ((p = idmap_next(&hub->pending, &at)) != NULL) {
+    while ((i = outbox_pop(&hub->outbox)) != NULL) {
+        struct pending *p = pending_of(i);
         rcbuf_unref(p->frame);
         free(p->receipt);
         free(p);
     }
-    at = 0;
+    outbox_free(&hub->outbox);
     while ((d = map_next(&hub->dones, &at)) != NULL) {
         buf_free(&d->pairs);
         free(d);
     }
-    idmap_free(&hub->pending);
     idmap_free(&hub->taken);
     idmap_free(&hub->recent);
     idmap_free(&hub->older);

@@ -1,7 +1,7 @@
 /* Between this process and the others: stanzas for local users go to their home routers, those for a
- * component whose connection another s2s process has go there; each is kept until DONE and sent again when
- * its slot moves, its router dies or asks for it (wire.h). Stanzas that come are handed on with a receipt,
- * which becomes their DONE. */
+ * component whose connection another s2s process has go there; each is kept until DONE and sent again, in
+ * order, when its slot moves, its router dies or asks for it (wire.h). Stanzas that come are handed on with a
+ * receipt, which becomes their DONE. */
 #ifndef JACKDAW_S2S_UPLINK_H
 #define JACKDAW_S2S_UPLINK_H
 
@@ -9,6 +9,7 @@
 #include "common/base/map.h"
 #include "common/base/timers.h"
 #include "common/member/member.h"
+#include "common/outbox/outbox.h"
 #include "common/stanza/stanza.h"
 #include "common/wire/wire.h"
 #include "s2s/receipt.h"
@@ -16,15 +17,15 @@
 struct bus_peer;
 
 struct uplink_hub {
-    uint64_t next_token;
-    struct idmap pending;       /* token → struct pending */
-    struct idmap taken;         /* identity → struct receipt, on its way out */
-    struct idmap recent, older; /* identities that were done, two generations */
-    struct map dones;           /* node → struct done_list, what this turn confirms */
+    struct outbox outbox;        /* of struct pending */
+    struct list forwards;        /* of them, those for other s2s processes, in order */
+    const struct bus_peer *lost; /* while uplink_peer_gone is at work */
+    struct idmap taken;          /* identity → struct receipt, on its way out */
+    struct idmap recent, older;  /* identities that were done, two generations */
+    struct map dones;            /* node → struct done_list, what this turn confirms */
     struct timer flush;
     struct timer retry;
     bool from_gateway; /* the frame being taken is another s2s process's: it goes no further than here */
-    uint32_t waiting[MEMBER_SLOTS + 1]; /* pending without a node, by slot */
 };
 
 /* Prepares / frees. */

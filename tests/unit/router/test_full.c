@@ -125,6 +125,70 @@ static void test_log_in(void **state)
     rig_skip(1);
 }
 
+/* Another server's stream: its stanzas are numbered over all whom it writes to. */
+static void leg_says(uint64_t n, const char *body, unsigned flags)
+{
+    struct wire_frame f = {.kind = WIRE_ROUTE, .has_stanza = true, .slot = 1, .flags = (uint16_t)flags};
+    struct buf raw = {0}, text = {0};
+    struct xml_element e;
+    buf_reserve(&raw, 4096);
+    buf_addf(&text,
+             "<message xmlns='jabber:client' from='x@b' to='juliet@a' type='chat'><body>%s</body></message>",
+             body);
+    assert_int_equal(xml_parse(rig.parser, buf_span(&text), &e), XML_OK);
+    assert_int_equal(
+        stanza_rewrite(&e, buf_span(&text), (struct span){NULL, 0}, (struct span){NULL, 0}, &raw, &f.stanza),
+        STANZA_GOOD);
+    f.at_ms = rig.wall_ms;
+    f.sid = 4711;
+    f.n = n;
+    f.token = 1000 + n;
+    rig_frame("s2s", &f);
+    buf_free(&raw);
+    buf_free(&text);
+}
+
+/* The first of a stream is refused, room comes at once, and seventy follow: none may be taken before it,
+ * since the mailbox knows the numbers of a stream exactly for the last 64 only. */
+static void test_stream_keeps_order(void **state)
+{
+    char body[32];
+    (void)state;
+    log_in(1, "juliet@a", true);
+    store_mem_set_full(rig.world, true);
+    leg_says(1, "first", WIRE_ORDERED);
+    rig_run();
+    assert_int_equal(rig.done[1], 1);
+    store_mem_set_full(rig.world, false);
+    for (uint64_t n = 2; n <= 70; n++) {
+        snprintf(body, sizeof body, "then %u", (unsigned)n);
+        leg_says(n, body, WIRE_ORDERED);
+        rig_run();
+    }
+    assert_int_equal(rig.done[0], 0);
+    assert_int_equal(rig.done[1], 70);
+    rig_silent(1);
+    leg_says(1, "first", WIRE_ORDERED | WIRE_AGAIN | WIRE_FIRST);
+    for (uint64_t n = 2; n <= 70; n++) {
+        snprintf(body, sizeof body, "then %u", (unsigned)n);
+        leg_says(n, body, WIRE_ORDERED | WIRE_AGAIN);
+    }
+    rig_run();
+    assert_int_equal(rig.done[0], 70);
+    rig_want(1, "<message*first*");
+    for (uint64_t n = 2; n <= 70; n++) {
+        snprintf(body, sizeof body, "<message*then %u<*", (unsigned)n);
+        rig_want(1, body);
+    }
+    rig_silent(1);
+    /* A second time: all of it is known. */
+    leg_says(1, "first", WIRE_ORDERED | WIRE_AGAIN);
+    leg_says(70, "then 70", WIRE_ORDERED | WIRE_AGAIN);
+    rig_run();
+    rig_silent(1);
+    assert_int_equal(rig.done[0], 72);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -132,6 +196,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_waits, setup, teardown),
         cmocka_unit_test_setup_teardown(test_answers, setup, teardown),
         cmocka_unit_test_setup_teardown(test_log_in, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_stream_keeps_order, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
