@@ -373,6 +373,14 @@ void domain_out_lost(struct remote *r, bool failed, enum stanza_error error, con
     }
 }
 
+void domain_out_again(struct remote *r)
+{
+    LIST_EACH (it, &r->pairs)
+        LIST_ENTRY(it, struct pair, node)->asked = false;
+    LIST_EACH (it, &r->verifies)
+        LIST_ENTRY(it, struct verify, node)->asked = false;
+}
+
 void pair_refused(struct pair *p, enum stanza_error error, const char *reason)
 {
     p->asked = false;

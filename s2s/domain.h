@@ -35,8 +35,9 @@ struct remote {
     enum stanza_error error; /* the last one's */
     char *reason;
     uint64_t used_ms;
-    unsigned in_streams; /* proven ones that it has opened */
-    struct quota quota;  /* of the stanzas that come over them */
+    uint64_t external_ms; /* it has refused our SASL EXTERNAL: not before, dialback meanwhile */
+    unsigned in_streams;  /* proven ones that it has opened */
+    struct quota quota;   /* of the stanzas that come over them */
 };
 
 struct pair {
@@ -94,6 +95,9 @@ void domain_leg_ready(struct leg *l);
 /* The outgoing stream has ended. error: what to tell those who wait; failed: it never worked, so wait before
  * the next try. */
 void domain_out_lost(struct remote *r, bool failed, enum stanza_error error, const char *reason);
+
+/* The outgoing stream begins anew, on another connection: what was asked for on it is asked for again. */
+void domain_out_again(struct remote *r);
 
 /* The remote server refuses this pair. */
 void pair_refused(struct pair *p, enum stanza_error error, const char *reason);

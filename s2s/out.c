@@ -2,7 +2,8 @@
  *
  *   RESOLVING → CONNECTING (one target after the other, until one answers with a header) → [direct TLS] →
  * HEADER → FEATURES → PROCEED → TLS → HEADER → FEATURES → either SASL (EXTERNAL; then HEADER, FEATURES once
- * more) or, when that is not offered or fails, OPEN with dialback → OPEN.
+ * more) or, when that is not offered or fails, OPEN with dialback → OPEN. A peer that refuses EXTERNAL and
+ * ends the stream for it gets dialback on a new connection, at once, and for a while.
  *
  * In OPEN each pair that wants the stream is proven by dialback (several local domains share it, XEP-0220
  * §2.6), except the one that SASL has proven; keys of incoming streams are verified there too, which needs no
@@ -24,6 +25,8 @@
 #include "s2s/posh.h"
 #include "s2s/resolve.h"
 #include "s2s/s2s.h"
+
+#define EXTERNAL_AGAIN_MS 3600000 /* then a peer that has refused EXTERNAL is asked once more */
 
 enum out_state {
     OUT_RESOLVING,
@@ -49,9 +52,10 @@ struct out {
     bool begun;         /* leg_init was done for the present target */
     bool external_done; /* SASL has proven `first` */
     bool external_tried;
-    bool answered;  /* some target has sent a header */
-    bool proven;    /* a pair is up */
-    bool certified; /* the peer's certificate is good for the remote domain */
+    bool external_closed; /* the peer has ended a stream for it: this one goes without */
+    bool answered;        /* some target has sent a header */
+    bool proven;          /* a pair is up */
+    bool certified;       /* the peer's certificate is good for the remote domain */
     bool offers_tls, offers_external, offers_dialback, offers_bidi, offers_sm;
     bool bidi;
     bool dane;          /* TLSA records say what its certificate must be */
@@ -172,6 +176,25 @@ struct out *out_start(struct remote *r)
     return o;
 }
 
+/* True when the peer has ended the stream because of our EXTERNAL, so that dialback may do better on a new
+ * one. What ends a stream without it as well is no reason. */
+static bool refused_external(struct out *o)
+{
+    struct remote *r = o->remote;
+    bool refused = r != NULL && o->external_tried && !o->external_done && !o->proven && wanted(r) &&
+                   !o->leg.s2s->draining;
+    if (r != NULL && o->external_closed && !o->proven)
+        r->external_ms = 0; /* dialback does no better */
+    if (!refused)
+        return false;
+    log_info("s2s", "domain=%s has ended the stream for our SASL EXTERNAL: trying dialback", r->domain);
+    o->external_closed = true;
+    r->external_ms = ring_now_ms(r->s2s->ring) + EXTERNAL_AGAIN_MS;
+    o->target--; /* on_gone dials the same once more */
+    domain_out_again(r);
+    return true;
+}
+
 static void on_lost(struct leg *l, const char *why)
 {
     struct out *o = out_of(l);
@@ -180,7 +203,7 @@ static void on_lost(struct leg *l, const char *why)
     domain_leg_lost(l);
     if (o->state == OUT_CONNECTING || o->state == OUT_HEADER)
         metric_add(S2S_CONN_FAILED);
-    if (o->remote == NULL)
+    if (o->remote == NULL || refused_external(o))
         return;
     if (o->state >= OUT_SASL || o->target >= o->target_count) {
         char text[160];
@@ -505,6 +528,14 @@ static bool on_may_resume(const struct leg *l)
     return true;
 }
 
+static bool may_external(struct out *o)
+{
+    struct s2s *s = o->leg.s2s;
+    bool refused = ring_now_ms(s->ring) < o->remote->external_ms;
+    o->external_closed = o->external_closed || refused;
+    return !o->external_tried && !refused && s->have_cert && wanted(o->remote);
+}
+
 static void on_features(struct out *o, struct span raw)
 {
     struct leg *l = &o->leg;
@@ -522,7 +553,7 @@ static void on_features(struct out *o, struct span raw)
         struct pair *p = remote_pair(o->remote, span_of(o->first->domain));
         up(o, p);
         open_up(o);
-    } else if (o->offers_external && !o->external_tried && l->s2s->have_cert && wanted(o->remote)) {
+    } else if (o->offers_external && may_external(o)) {
         external(o);
     } else {
         dialback(o);
@@ -650,6 +681,7 @@ static void on_timeout(struct leg *l)
 {
     struct out *o = out_of(l);
     o->reason = "its server does not answer in time";
+    o->external_tried = false; /* silence is no refusal */
     leg_fail(l, STREAM_E_CONNECTION_TIMEOUT, o->state == OUT_OPEN ? "dialback takes too long" : NULL);
 }
 
