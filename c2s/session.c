@@ -285,12 +285,18 @@ static const struct rule {
     {NS_STREAM, "error", BEFORE_LOGIN | BIT(SESSION_BIND) | BIT(SESSION_BOUND), on_error},
 };
 
+static bool is_for_server(const struct session *s, const struct xml_element *e)
+{
+    struct span to = xml_element_attr(e, "to");
+    return to.n == 0 || span_eq(to, s->env->domains[s->domain]);
+}
+
 static void session_element(struct session *s, const struct xml_element *e, struct span raw)
 {
     /* The legacy session iq (RFC 3921 §3) must not count as a stanza for the home router; with stream
      * management on, everything counts, so there it goes the common way. */
     if (s->state == SESSION_BOUND && !s->sm_wanted && !s->sm && span_is(e->name, "iq") &&
-        e->child_count == 1 && span_is(e->children[0].ns, NS_SESSION)) {
+        e->child_count == 1 && span_is(e->children[0].ns, NS_SESSION) && is_for_server(s, e)) {
         bind_element(s, e, raw);
         return;
     }

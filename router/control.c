@@ -15,6 +15,8 @@ struct request {
     struct core *core;
     uint64_t n;
     bool forget;
+    unsigned ended;
+    struct user *user; /* held, once it is done */
     char node[64];
     char jid[JID_MAX_BYTES + 1];
 };
@@ -41,6 +43,23 @@ static unsigned end_sessions(struct user *u, struct span resource, const char *w
     return ended;
 }
 
+/* What was done is written: the account may be deleted now, nothing is written behind that. */
+static void acted(void *ctx, enum store_result result)
+{
+    struct request *r = ctx;
+    struct buf out = {0};
+    struct json j = {.out = &out};
+    (void)result;
+    json_open(&j, NULL, '{');
+    json_u64(&j, "sessions_ended", r->ended);
+    json_close(&j, '}');
+    answer(r->core, r->node, r->n, 0, buf_span(&out));
+    log_info("control", "%s jid=%s sessions_ended=%u", r->forget ? "forget" : "kick", r->jid, r->ended);
+    buf_free(&out);
+    user_release(r->user);
+    free(r);
+}
+
 static void act(struct user *u, void *ctx, bool gone)
 {
     struct request *r = ctx;
@@ -52,20 +71,14 @@ static void act(struct user *u, void *ctx, bool gone)
     }
     if (r->forget && u->exists)
         feature_event(EV_USER_DELETED, u, NULL);
-    unsigned ended = end_sessions(u, r->forget ? (struct span){NULL, 0} : jid_resource(&jid),
-                                  r->forget ? "the account has changed" : "ended by the operator");
+    r->ended = end_sessions(u, r->forget ? (struct span){NULL, 0} : jid_resource(&jid),
+                            r->forget ? "the account has changed" : "ended by the operator");
     if (r->forget)
         u->exists = false; /* read again when it is next needed: an account that does not exist is not kept in
-                              memory */
-    struct buf out = {0};
-    struct json j = {.out = &out};
-    json_open(&j, NULL, '{');
-    json_u64(&j, "sessions_ended", ended);
-    json_close(&j, '}');
-    answer(r->core, r->node, r->n, 0, buf_span(&out));
-    log_info("control", "%s jid=%s sessions_ended=%u", r->forget ? "forget" : "kick", r->jid, ended);
-    buf_free(&out);
-    free(r);
+                              memory once nobody holds it */
+    r->user = u;
+    user_hold(u);
+    user_after_commit(u, acted, r);
 }
 
 void control_frame(struct core *c, const struct wire_frame *f, const char *node)

@@ -12,6 +12,7 @@
 
 #include "common/log/log.h"
 #include "common/stats/stats.h"
+#include "router/contacts.h"
 #include "router/feature.h"
 #include "router/mailbox.h"
 #include "router/session_internal.h"
@@ -501,12 +502,31 @@ static enum verdict deliver_message(struct task *t)
 
 /* ---- iq and presence that no feature has dealt with ---- */
 
+/* The account itself, who may see its presence, whom this session has told of it (a room: all who are in it),
+ * the server and its components (RFC 6121 §8.5.3.1). */
+static bool may_ask(const struct task *t, const struct session *s)
+{
+    const struct jid *from = &t->stanza.from;
+    struct span bare = jid_bare(from), domain = jid_domain(from);
+    bool service =
+        from->local_n == 0 && (core_is_local_domain(t->core, domain) || components_here(t->core, domain));
+    if (from->domain_n == 0 || service || contacts_may_see(t->user, bare))
+        return true;
+    size_t at = 0;
+    const char *key;
+    struct jid jid;
+    while ((key = map_next(&s->directed, &at)) != NULL)
+        if (jid_split(span_of(key), &jid) && span_eq(jid_bare(&jid), bare))
+            return true;
+    return false;
+}
+
 static enum verdict deliver_iq(struct task *t)
 {
     bool request = t->stanza.type == STANZA_GET || t->stanza.type == STANZA_SET;
     struct session *match =
         t->stanza.to.resource_n > 0 ? session_by_resource(t->user, jid_resource(&t->stanza.to)) : NULL;
-    if (match != NULL) {
+    if (match != NULL && (!request || may_ask(t, match))) {
         struct targets targets;
         only_target(&targets, match);
         return deliver_volatile(t, &targets);

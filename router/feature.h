@@ -13,12 +13,18 @@ enum iq_to {
     IQ_TO_HOST,    /* one of our domains */
 };
 
+/* What strangers (who may not see the presence) are told when they ask an account: nothing, which is the
+ * answer for an account that does not exist, too; or what the handler says. It is called for accounts that do
+ * not exist as well then, and must not let anybody tell the difference. */
+enum iq_strangers { STRANGERS_LEARN_NOTHING, STRANGERS_ASK };
+
 struct iq_route {
     enum stanza_type type; /* STANZA_GET or STANZA_SET */
     enum iq_to to;
     const char *ns;   /* of the payload */
     const char *name; /* of the payload, NULL = any */
     enum verdict (*fn)(struct task *t, enum wake wake);
+    enum iq_strangers strangers; /* with IQ_TO_OTHER */
 };
 
 struct feature_hook {

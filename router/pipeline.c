@@ -164,6 +164,17 @@ static enum verdict run_iq(struct task *t, enum iq_to to, enum wake wake)
     return route != NULL ? route->fn(t, wake) : unanswered_iq(t);
 }
 
+/* Somebody else's account. Whether it exists is known only to who may see its presence (RFC 6120 §13.11). */
+static enum verdict run_other_iq(struct task *t, enum wake wake)
+{
+    const struct xml_child *payload = stanza_payload(&t->stanza);
+    const struct iq_route *route =
+        payload != NULL ? feature_iq(t->stanza.type, IQ_TO_OTHER, payload->ns, payload->name) : NULL;
+    bool known = t->user->exists && contacts_may_see(t->user, jid_bare(&t->stanza.from));
+    bool answers = route != NULL && (known || route->strangers == STRANGERS_ASK || wake == WAKE_REPLY);
+    return answers ? route->fn(t, wake) : unanswered_iq(t);
+}
+
 static bool is_own_account(const struct task *t)
 {
     const struct jid *to = &t->stanza.to;
@@ -198,7 +209,7 @@ static enum verdict core_deliver(struct task *t, enum wake wake)
         return s->kind == STANZA_MESSAGE ? REJECT : DROP;
     }
     if (s->kind == STANZA_IQ && s->to.resource_n == 0)
-        return t->user->exists ? run_iq(t, IQ_TO_OTHER, wake) : unanswered_iq(t);
+        return run_other_iq(t, wake);
     return deliver_task(t);
 }
 

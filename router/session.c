@@ -149,6 +149,32 @@ void *session_slot(struct session *s, const struct feature *feature)
     return (char *)s->slots + feature_session_offset(feature);
 }
 
+/* Makes room: a client that has lost twenty streams must not wait until the first of them times out. */
+static bool end_oldest_detached(struct user *u)
+{
+    struct session *oldest = NULL;
+    uint64_t since = 0;
+    LIST_EACH (it, &u->sessions) {
+        struct session *s = LIST_ENTRY(it, struct session, of_user);
+        if (s->state != SESSION_DETACHED)
+            continue;
+        uint64_t lasts = (uint64_t)s->resume_s * 1000;
+        uint64_t detached_ms = s->timeout.deadline_ms - MIN(lasts, s->timeout.deadline_ms);
+        if (oldest == NULL || detached_ms < since) {
+            oldest = s;
+            since = detached_ms;
+        }
+    }
+    if (oldest == NULL)
+        return false;
+    log_info("session",
+             "ended while it waited for its client: the account has no room for another one jid=%s",
+             oldest->full);
+    session_note_timed_out(oldest);
+    session_close(oldest);
+    return true;
+}
+
 struct session *session_open(struct user *u, uint64_t sid, struct span resource, const char *node,
                              uint64_t node_incarnation, uint64_t token, enum stanza_error *error)
 {
@@ -162,7 +188,9 @@ struct session *session_open(struct user *u, uint64_t sid, struct span resource,
         resource = span_of(random);
     }
     struct session *old = session_by_resource(u, resource);
-    if (old == NULL && c->conf->limits_enabled && count >= (uint64_t)c->conf->limits_sessions_per_account) {
+    bool full =
+        old == NULL && c->conf->limits_enabled && count >= (uint64_t)c->conf->limits_sessions_per_account;
+    if (full && !end_oldest_detached(u)) {
         *error = STANZA_E_RESOURCE_CONSTRAINT;
         return NULL;
     }

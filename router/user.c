@@ -447,7 +447,10 @@ static void commit_done(void *ctx, enum store_result result)
         return;
     u->commit = NULL; /* user_lose frees what stands there */
     if (result == STORE_FENCED && u->state != USER_GONE) {
-        log_warn("user", "write refused: another router has claimed the user jid=%s", u->bare);
+        if (!u->deleted)
+            log_warn("user",
+                     "write refused: another router has claimed the user, or the account was deleted jid=%s",
+                     u->bare);
         user_lose(u);
     }
     if (result == STORE_OK && u->state != USER_GONE) {
@@ -477,9 +480,11 @@ static void commit_send(struct commit *commit)
 
 static void commit_user(struct user *u)
 {
-    if (u->commit != NULL)
-        return; /* commit_done comes back to it */
+    if (u->commit != NULL || u->deleting)
+        return; /* commit_done comes back to it, user_delete_end does */
     deliver_write_floor(u);
+    if (u->deleted)
+        store_batch_free(&u->batch);
     if (u->batch.count == 0) {
         struct list waiters;
         list_init(&waiters);
@@ -522,6 +527,21 @@ void user_store_back(struct core *c)
         if (u->commit != NULL && !u->commit->sent)
             commit_send(u->commit);
     }
+}
+
+/* The account */
+
+void user_delete_begin(struct user *u)
+{
+    u->deleting = true;
+}
+
+void user_delete_end(struct user *u, bool done)
+{
+    u->deleting = false;
+    u->deleted = done;
+    u->exists = u->exists && !done;
+    user_touch(u);
 }
 
 /* The end */

@@ -19,6 +19,8 @@ struct user {
     uint16_t slot;
     enum user_state state;
     bool exists;         /* there is an account */
+    bool deleting;       /* a request to do so is under way: writes wait for its answer */
+    bool deleted;        /* it has just been deleted from the store with all that it had: no more writes */
     bool looked_after;   /* loaded by sweep.c, not for somebody */
     bool claim_wanted;   /* the store was away when the claim was sent */
     bool restore_wanted; /* the store was away when the mailbox was to be read */
@@ -117,6 +119,11 @@ bool user_commit_pending(const struct user *u);
 /* Sends every dirty user's batch (end of turn), unless one of that user is in flight: a batch that is refused
  * must have no successor that is not. */
 void user_commit_all(struct core *c);
+
+/* Its account is about to be deleted from the store with all its keys: what is written from here on waits
+ * (what was written before must be committed) and, once it is done, goes. */
+void user_delete_begin(struct user *u);
+void user_delete_end(struct user *u, bool done);
 
 /* Drops a user from memory without touching the store: another owner has it. Sessions vanish silently. */
 void user_lose(struct user *u);

@@ -17,7 +17,8 @@ bool stanza_nested(struct xml_parser *parser, struct span element, const struct 
             return false;
         const struct xml_child *next = NULL;
         for (uint32_t i = 0; i < e.child_count && next == NULL; i++)
-            if (k + 1 < path_n ? span_is(e.children[i].name, path[k + 1].name)
+            if (k + 1 < path_n ? span_is(e.children[i].name, path[k + 1].name) &&
+                                     span_is(e.children[i].ns, path[k + 1].ns)
                                : is_wanted(e.children[i].ns, ns))
                 next = &e.children[i];
         if (next == NULL)

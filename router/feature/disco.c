@@ -74,12 +74,9 @@ static enum verdict on_host_items(struct task *t, enum wake wake)
     return answer(t, &out);
 }
 
-/* §8: who may not see the presence must not even learn that the account exists. */
 static enum verdict on_account_info(struct task *t, enum wake wake)
 {
     (void)wake;
-    if (!t->user->exists || !contacts_may_see(t->user, jid_bare(&t->stanza.from)))
-        return task_refuse(t, STANZA_E_SERVICE_UNAVAILABLE, NULL);
     if (has_node(t))
         return task_refuse(t, STANZA_E_ITEM_NOT_FOUND, NULL);
     struct buf out = {0};
@@ -89,6 +86,7 @@ static enum verdict on_account_info(struct task *t, enum wake wake)
     return answer(t, &out);
 }
 
+/* §8: an empty list for who may not see the presence, and of an account that does not exist. */
 static enum verdict on_account_items(struct task *t, enum wake wake)
 {
     (void)wake;
@@ -120,5 +118,5 @@ const struct feature feature_disco = {
             {STANZA_GET, IQ_TO_ACCOUNT, NS_DISCO_INFO, "query", on_account_info},
             {STANZA_GET, IQ_TO_ACCOUNT, NS_DISCO_ITEMS, "query", on_account_items},
             {STANZA_GET, IQ_TO_OTHER, NS_DISCO_INFO, "query", on_account_info},
-            {STANZA_GET, IQ_TO_OTHER, NS_DISCO_ITEMS, "query", on_account_items}},
+            {STANZA_GET, IQ_TO_OTHER, NS_DISCO_ITEMS, "query", on_account_items, STRANGERS_ASK}},
 };

@@ -49,5 +49,5 @@ const struct feature feature_last = {
     .disco_account = {NS_LAST},
     .iqs = {{STANZA_GET, IQ_TO_HOST, NS_LAST, "query", on_host},
             {STANZA_GET, IQ_TO_ACCOUNT, NS_LAST, "query", on_account},
-            {STANZA_GET, IQ_TO_OTHER, NS_LAST, "query", on_account}},
+            {STANZA_GET, IQ_TO_OTHER, NS_LAST, "query", on_account, STRANGERS_ASK}},
 };

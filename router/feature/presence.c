@@ -156,8 +156,11 @@ static bool read_priority(struct task *t, int8_t *out)
     if (found == NULL)
         return true;
     struct xml_node *node = xml_tree(task_arena(t), stanza_child_raw(&t->stanza, found), NS_CLIENT);
-    if (node == NULL || node->first_child != NULL)
+    if (node == NULL)
         return false;
+    for (const struct xml_node *inner = node->first_child; inner != NULL; inner = inner->next)
+        if (span_is(inner->ns, NS_CLIENT)) /* what extensions put there is theirs */
+            return false;
     struct span text = node->text;
     while (text.n > 0 && strchr(" \t\r\n", text.p[0]) != NULL)
         text = span_sub(text, 1, text.n);

@@ -53,6 +53,8 @@ static enum verdict on_roster(struct task *t, enum wake wake)
         return task_refuse(t, STANZA_E_SERVICE_UNAVAILABLE, NULL);
     if (p == NULL || !(p->roster & bit_of(t->stanza.type)))
         return task_refuse(t, STANZA_E_FORBIDDEN, NULL);
+    if (!t->user->exists)
+        return task_refuse(t, STANZA_E_SERVICE_UNAVAILABLE, NULL);
     const struct iq_route *own = feature_iq(t->stanza.type, IQ_TO_ACCOUNT, SPAN(NS_ROSTER), SPAN("query"));
     return own->fn(t, wake);
 }
@@ -164,6 +166,8 @@ static enum verdict on_request(struct task *t, enum wake wake)
     (void)wake;
     if (p == NULL)
         return task_refuse(t, STANZA_E_FORBIDDEN, NULL);
+    if (!t->user->exists)
+        return task_refuse(t, STANZA_E_SERVICE_UNAVAILABLE, NULL);
     struct span payload = stanza_child_raw(&t->stanza, stanza_payload(&t->stanza));
     bool good = stanza_nested(t->core->parser, payload, path, ARRAY_LEN(path), NS_CLIENT, &raw, &inner) &&
                 inner.kind == STANZA_IQ && inner.type == t->stanza.type && may_ask(p, &inner) &&
@@ -200,10 +204,10 @@ const struct feature feature_privilege = {
     .name = "privilege",
     .xeps = {"0356 0.4.1"},
     .enabled = enabled,
-    .iqs = {{STANZA_GET, IQ_TO_OTHER, NS_ROSTER, "query", on_roster},
-            {STANZA_SET, IQ_TO_OTHER, NS_ROSTER, "query", on_roster},
-            {STANZA_GET, IQ_TO_OTHER, NS_PRIVILEGE, "privileged_iq", on_request},
-            {STANZA_SET, IQ_TO_OTHER, NS_PRIVILEGE, "privileged_iq", on_request}},
+    .iqs = {{STANZA_GET, IQ_TO_OTHER, NS_ROSTER, "query", on_roster, STRANGERS_ASK},
+            {STANZA_SET, IQ_TO_OTHER, NS_ROSTER, "query", on_roster, STRANGERS_ASK},
+            {STANZA_GET, IQ_TO_OTHER, NS_PRIVILEGE, "privileged_iq", on_request, STRANGERS_ASK},
+            {STANZA_SET, IQ_TO_OTHER, NS_PRIVILEGE, "privileged_iq", on_request, STRANGERS_ASK}},
     .hooks = {{PHASE_COPY, ON_PRESENCE | ON_RECEIVED, on_contact_presence},
               {PHASE_DELIVER, ON_IQ | ON_RECEIVED, on_answer}},
     .events = {{EV_SESSION_AVAILABLE, on_available},

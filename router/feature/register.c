@@ -43,6 +43,18 @@ static void on_stored(void *ctx, enum store_result result)
     task_resume(t);
 }
 
+static void delete_now(void *ctx, enum store_result result)
+{
+    struct task *t = ctx;
+    struct store *store = t->core->store;
+    if (result != STORE_OK) {
+        on_stored(t, result); /* the user was lost while this waited */
+        return;
+    }
+    user_delete_begin(t->user);
+    store->face->account_delete(store, span_of(t->user->bare), on_stored, t);
+}
+
 static struct task *keep(struct task *t, bool remove)
 {
     t = task_keep(t);
@@ -80,26 +92,32 @@ static enum verdict change_password(struct task *t, struct session *s, const str
     return WAIT;
 }
 
-/* The account is deleted in the store: everybody is told, every session ends (§3.2 there). */
-static void end_account(struct task *t)
+static void end_sessions(void *ctx, enum store_result result)
 {
-    struct user *u = t->user;
-    struct session *s = task_session(t);
-    struct buf result = {0};
-    u->exists = false;
-    stanza_add_result(&result, &t->stanza, span_of(u->bare));
-    if (s != NULL) /* at once: its stream ends now */
-        session_send(s, buf_span(&result), (struct span){NULL, 0}, NULL);
-    buf_free(&result);
-    feature_event(EV_USER_DELETED, u, NULL);
+    struct user *u = ctx;
+    (void)result;
     LIST_EACH (it, &u->sessions)
         session_kill(LIST_ENTRY(it, struct session, of_user), STREAM_E_NOT_AUTHORIZED,
                      "the account was removed");
+    user_release(u);
+}
+
+/* The account is deleted in the store: everybody is told, every session ends (§3.2 there), behind what is on
+ * its way to it. */
+static void end_account(struct task *t)
+{
+    struct user *u = t->user;
+    task_result(t, (struct span){NULL, 0});
+    feature_event(EV_USER_DELETED, u, NULL);
+    user_hold(u);
+    user_after_commit(u, end_sessions, u);
 }
 
 static enum verdict finish(struct task *t)
 {
     const struct note *note = t->reply;
+    if (note->remove)
+        user_delete_end(t->user, note->result == STORE_OK);
     if (note->result != STORE_OK)
         return task_refuse(t, STANZA_E_INTERNAL_SERVER_ERROR, "the server's store does not answer");
     if (note->remove)
@@ -125,7 +143,7 @@ static enum verdict on_set(struct task *t, enum wake wake)
     if (query->first_child != remove || remove->next != NULL)
         return task_refuse(t, STANZA_E_BAD_REQUEST, "remove must stand alone");
     t = keep(t, true);
-    t->core->store->face->account_delete(t->core->store, span_of(t->user->bare), on_stored, t);
+    user_after_commit(t->user, delete_now, t);
     return WAIT;
 }
 

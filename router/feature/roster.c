@@ -231,6 +231,6 @@ const struct feature feature_roster = {
     .disco_account = {NS_ROSTER},
     .iqs = {{STANZA_GET, IQ_TO_ACCOUNT, NS_ROSTER, "query", on_get},
             {STANZA_SET, IQ_TO_ACCOUNT, NS_ROSTER, "query", on_set},
-            {STANZA_SET, IQ_TO_OTHER, NS_ROSTER, NULL, on_foreign}},
+            {STANZA_SET, IQ_TO_OTHER, NS_ROSTER, NULL, on_foreign, STRANGERS_ASK}},
     .events = {{EV_SESSION_SYNCED, on_synced}},
 };

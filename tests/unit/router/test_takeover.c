@@ -246,6 +246,37 @@ static void test_lost_while_being_loaded(void **state)
     rig_stop();
 }
 
+/* With no room for another session the one ends that has waited longest for its client; its client is told
+ * how much was handled. Without one that waits there is no room. */
+static void test_oldest_detached_makes_room(void **state)
+{
+    (void)state;
+    rig_start(people);
+    rig.conf->limits_sessions_per_account = 3;
+    for (uint64_t sid = 1; sid <= 3; sid++) {
+        char resource[] = {'a' + (char)sid, '\0'};
+        struct wire_frame enable = {.kind = WIRE_ENABLE, .slot = 1, .sid = sid, .num = 100};
+        rig_open(sid, "juliet@a", resource);
+        rig_frame("c2s", &enable);
+        rig_run();
+    }
+    lose(2);
+    rig.now_ms += 1000;
+    lose(1);
+    rig_open(4, "juliet@a", "x");
+    assert_null(session_find(rig.core, 2));
+    assert_non_null(session_find(rig.core, 1));
+    rig_open(5, "juliet@a", "y");
+    assert_null(session_find(rig.core, 1));
+    struct wire_frame f = {
+        .kind = WIRE_OPEN, .slot = 1, .sid = 6, .from = SPAN("juliet@a"), .name = SPAN("z")};
+    rig_frame("c2s", &f);
+    rig_run();
+    assert_null(session_find(rig.core, 6));
+    assert_non_null(session_find(rig.core, 3));
+    rig_stop();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -258,6 +289,7 @@ int main(void)
         cmocka_unit_test(test_stream_that_was_thought_dead),
         cmocka_unit_test(test_sync_of_a_stream_of_yesterday),
         cmocka_unit_test(test_lost_while_being_loaded),
+        cmocka_unit_test(test_oldest_detached_makes_room),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
