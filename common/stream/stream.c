@@ -57,29 +57,43 @@ static int parse_version(struct span value)
     return (int)MIN(major, UINT8_MAX);
 }
 
-/* The declarations of a header: the content namespace as default, `stream`, `xml`, on server streams `db`,
- * and no other, because elements are parsed by themselves and travel (RFC 6120 §4.8.5). */
+/* True when uri is the content namespace of this stream, or makes it one of the other kind. */
+static bool is_content(struct stream *s, struct span uri)
+{
+    const struct stream_kind *other = s->kind->other;
+
+    if (other != NULL && span_is(uri, other->content_ns))
+        s->kind = other;
+    return span_is(uri, s->kind->content_ns);
+}
+
+/* The declarations of a header: the content namespace, `stream`, `xml`, on server streams `db`, and no other,
+ * because elements are parsed by themselves and travel (RFC 6120 §4.8.5). The content namespace need not be
+ * the default one (§4.8.2): then each element declares it, and a prefix for it is of no use, as elements may
+ * not have one. */
 static bool header_decls_ok(struct stream *s, const struct xml_element *e)
 {
-    bool content = false;
-
+    s->prefix_free = e->prefix.n == 0;
+    s->qualified = true;
     for (size_t i = 0; i < e->decl_count; i++) {
         struct span prefix = e->decls[i].prefix, uri = e->decls[i].uri;
         if (prefix.n == 0) {
-            const struct stream_kind *other = s->kind->other;
-            if (other != NULL && span_is(uri, other->content_ns))
-                s->kind = other;
-            if (!span_is(uri, s->kind->content_ns))
+            if (s->prefix_free || uri.n == 0)
+                continue; /* the stream namespace, which is no content namespace; or none */
+            if (!is_content(s, uri))
                 return false;
-            content = true;
+            s->qualified = false;
         } else if (span_is(prefix, "db")) {
             if (!span_is(uri, NS_DIALBACK))
                 return false;
-        } else if (!span_is(prefix, "stream") && !span_is(prefix, "xml")) {
+        } else if (span_is(prefix, "stream")) {
+            if (!span_is(uri, NS_STREAM))
+                return false;
+        } else if (!span_is(prefix, "xml") && !is_content(s, uri)) {
             return false;
         }
     }
-    return content;
+    return true;
 }
 
 static struct stream_event take_header(struct stream *s, struct span tag)
@@ -94,7 +108,7 @@ static struct stream_event take_header(struct stream *s, struct span tag)
         return event_failed(s, STREAM_E_INVALID_NAMESPACE);
     if (!span_is(e->name, "stream"))
         return event_failed(s, STREAM_E_BAD_FORMAT);
-    if (!span_is(e->prefix, "stream"))
+    if (e->prefix.n > 0 && !span_is(e->prefix, "stream"))
         return event_failed(s, STREAM_E_BAD_NAMESPACE_PREFIX);
     if (!header_decls_ok(s, e))
         return event_failed(s, STREAM_E_INVALID_NAMESPACE);
@@ -126,6 +140,18 @@ static enum stream_error piece_error(struct stream *s, struct span piece, enum x
     return nested ? stream_error_of_xml(error) : STREAM_E_NOT_WELL_FORMED;
 }
 
+/* The parser takes the content namespace for the default one; where it is not, an element without a
+ * declaration of its own is of what the header made the default. */
+static void undo_default(const struct stream *s, struct xml_element *e)
+{
+    if (!s->qualified || e->prefix.n > 0)
+        return;
+    for (size_t i = 0; i < e->decl_count; i++)
+        if (e->decls[i].prefix.n == 0)
+            return;
+    e->ns = s->prefix_free ? SPAN(NS_STREAM) : SPAN("");
+}
+
 static struct stream_event take_element(struct stream *s, struct span raw)
 {
     struct xml_element *e = &last_element;
@@ -133,6 +159,7 @@ static struct stream_event take_element(struct stream *s, struct span raw)
 
     if (xml != XML_OK)
         return event_failed(s, piece_error(s, raw, xml));
+    undo_default(s, e);
     if (is_foreign_content(s, e->ns))
         return event_failed(s, STREAM_E_INVALID_NAMESPACE);
     if (e->content_prefixed)
@@ -140,10 +167,10 @@ static struct stream_event take_element(struct stream *s, struct span raw)
     return (struct stream_event){.kind = STREAM_ELEMENT, .raw = raw, .element = e};
 }
 
-/* The root's name is "stream:stream" by then. */
+/* The root's name is "stream:stream", or "stream", by then. */
 static struct stream_event take_close(struct stream *s, struct span tag)
 {
-    struct span end = SPAN("</stream:stream");
+    struct span end = s->prefix_free ? SPAN("</stream") : SPAN("</stream:stream");
 
     if (tag.n <= end.n || !span_eq(span_sub(tag, 0, end.n), end))
         return event_failed(s, STREAM_E_NOT_WELL_FORMED);

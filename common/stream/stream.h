@@ -77,6 +77,8 @@ struct stream {
     bool failed;
     bool closed_sent;
     bool closed_seen; /* the peer's </stream:stream>: whatever follows is ignored */
+    bool prefix_free; /* the peer's root is <stream>, of the default namespace (RFC 6120 §4.8.2) */
+    bool qualified;   /* its header has no content namespace as default: each element declares its own */
     uint8_t version;  /* the peer's major version; 0 = none (pre-1.0) */
 };
 
@@ -95,8 +97,9 @@ void stream_free(struct stream *s);
  * (element) on any. After a restart the owner must drop what is left of *in when the step demands it (after
  * <proceed/>: RFC 6120 §5.4.3.3). Checked here: XML and limits (§11, §13.12), the header's names, namespaces
  * and version (§4.7.5, §4.8), first-level elements of a foreign content namespace or with a prefix for the
- * own one (§4.8.3, §4.8.5). White space between elements is taken silently (§4.6.1), all input after
- * STREAM_CLOSED and STREAM_FAILED too. */
+ * own one (§4.8.3, §4.8.5). Both styles of §4.8.2 are taken; in the one without a default content namespace
+ * an element that declares none is of the stream's namespace, or of none. White space between elements is
+ * taken silently (§4.6.1), all input after STREAM_CLOSED and STREAM_FAILED too. */
 struct stream_event stream_next(struct stream *s, struct span *in);
 
 struct stream_header {

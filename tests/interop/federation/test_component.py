@@ -162,6 +162,18 @@ class Components(Case):
         self.assertFalse([e.tag for e in c.elements if e.get("type") == "error" and e.find(".//{urn:ietf:params:xml:ns:xmpp-stanzas}jid-malformed") is not None
                           and e.get("from") == "juliet@jackdaw.lab"])
 
+    def test_8_prefix_free(self):
+        """A header without a default content namespace (RFC 6120 4.8.2)."""
+        c = Peer(socket.create_connection(("127.0.0.1", self.jackdaw.component_port)))
+        self.addCleanup(c.close)
+        c.send(f"<stream xmlns='{STREAM}' to='raw.jackdaw.lab'>")
+        digest = hashlib.sha1((c.wait_header().get("id") + "rawsecret").encode()).hexdigest()
+        c.send(f"<handshake xmlns='{COMPONENT}'>{digest}</handshake>")
+        c.expect(f"{{{COMPONENT}}}handshake")
+        j = self.client("juliet")
+        c.send(f"<message xmlns='{COMPONENT}' from='a@raw.jackdaw.lab' to='juliet@jackdaw.lab'><body>prefix-free</body></message>")
+        j.got("prefix-free")
+
     def test_9_to_users_servers_and_with_stream_management(self):
         j = self.client("juliet")
         r = self.prosody.client("romeo")

@@ -301,6 +301,14 @@ class Hostile(Case):
         p.send(header("good.lab", "jackdaw.lab").replace(SERVER, CLIENT))
         p.stream_error("invalid-namespace")
 
+    def test_prefix_free_header(self):
+        p = Peer(socket.create_connection(("127.0.0.1", self.jackdaw.port)))
+        self.addCleanup(p.close)
+        p.send(f"<stream xmlns='{STREAM}' from='good.lab' to='jackdaw.lab' version='1.0'>")
+        p.expect(f"{{{STREAM}}}features")
+        p.send(f"<message xmlns='{SERVER}' from='a@good.lab' to='juliet@jackdaw.lab'/>")
+        p.stream_error("not-authorized")
+
     def test_what_was_injected_behind_starttls_is_forgotten(self):
         p = self.clear()
         p.expect(f"{{{STREAM}}}features")

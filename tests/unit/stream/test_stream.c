@@ -114,6 +114,54 @@ static void a_whole_stream(void **state)
     EXPECT("", "");
 }
 
+#define PREFIX_FREE "<stream xmlns='" NS_STREAM "' to='a.example' version='1.0'>"
+#define NO_DEFAULT  "<stream:stream xmlns:stream='" NS_STREAM "' version='1.0'>"
+
+/* RFC 6120 §4.8.2: without a default content namespace each element declares its own. */
+static void prefix_free(void **state)
+{
+    (void)state;
+    EXPECT(DECL PREFIX_FREE " <message xmlns='jabber:client'><body/></message>\n</stream >",
+           "OE(<message xmlns='jabber:client'><body/></message>)C");
+    EXPECT(NO_DEFAULT "<presence xmlns='jabber:client'/></stream:stream>",
+           "OE(<presence xmlns='jabber:client'/>)C");
+    EXPECT("<stream:stream xmlns='' xmlns:c='jabber:client' xmlns:stream='" NS_STREAM "'>", "O");
+    EXPECT("<stream xmlns='" NS_STREAM "' xmlns:c='jabber:client' xmlns:stream='" NS_STREAM "'>", "O");
+    EXPECT(PREFIX_FREE "</stream:stream>", "OF(not-well-formed)");
+    EXPECT(NO_DEFAULT "</stream>", "OF(not-well-formed)");
+    EXPECT(PREFIX_FREE "<message xmlns='jabber:server'/>", "OF(invalid-namespace)");
+    EXPECT(PREFIX_FREE "<c:message xmlns:c='jabber:client'/>", "OF(bad-namespace-prefix)");
+    EXPECT_SERVER(PREFIX_FREE "<db:result xmlns:db='" NS_DIALBACK "'/><iq xmlns='jabber:server'/>",
+                  "OE(<db:result xmlns:db='" NS_DIALBACK "'/>)E(<iq xmlns='jabber:server'/>)");
+}
+
+/* The namespace of the first element behind a header. */
+static void expect_ns(const char *header, const char *more, const char *ns)
+{
+    struct stream s;
+    struct span in = span_of(header), rest = span_of(more);
+
+    stream_init(&s, &client, STREAM_RECEIVING);
+    assert_int_equal(stream_next(&s, &in).kind, STREAM_OPENED);
+    struct stream_event ev = stream_next(&s, &rest);
+    assert_int_equal(ev.kind, STREAM_ELEMENT);
+    assert_true(span_is(ev.element->ns, ns));
+    stream_free(&s);
+}
+
+static void inherited_namespaces(void **state)
+{
+    (void)state;
+    expect_ns(HEADER, "<message/>", "jabber:client");
+    expect_ns(PREFIX_FREE, "<message/>", NS_STREAM);
+    expect_ns(PREFIX_FREE, "<error><reset xmlns='" NS_STREAM_ERRORS "'/></error>", NS_STREAM);
+    expect_ns(PREFIX_FREE, "<message xmlns='jabber:client'/>", "jabber:client");
+    expect_ns(NO_DEFAULT, "<message/>", "");
+    expect_ns(NO_DEFAULT, "<message xmlns='jabber:client'/>", "jabber:client");
+    expect_ns(NO_DEFAULT, "<stream:error/>", NS_STREAM);
+    expect_ns(NO_DEFAULT, "<s:auth xmlns:s='urn:s'/>", "urn:s");
+}
+
 static void headers(void **state)
 {
     (void)state;
@@ -122,10 +170,13 @@ static void headers(void **state)
            "F(invalid-namespace)");
     EXPECT("<foobar:stream xmlns='jabber:client' xmlns:foobar='" NS_STREAM "' version='1.0'>",
            "F(bad-namespace-prefix)");
-    EXPECT("<stream xmlns='" NS_STREAM "' version='1.0'>", "F(bad-namespace-prefix)");
+    EXPECT("<stream:stream xmlns='" NS_STREAM "' xmlns:stream='" NS_STREAM "'>", "F(invalid-namespace)");
+    EXPECT("<stream xmlns='" NS_STREAM "' xmlns:stream='urn:x'>", "F(invalid-namespace)");
+    EXPECT("<stream xmlns='" NS_STREAM "' xmlns:x='urn:x'>", "F(invalid-namespace)");
+    EXPECT("<stream xmlns='jabber:client'>", "F(invalid-namespace)");
+    EXPECT("<stream>", "F(invalid-namespace)");
     EXPECT("<stream:stream xmlns='jabber:server' xmlns:stream='" NS_STREAM "' version='1.0'>",
            "F(invalid-namespace)");
-    EXPECT("<stream:stream xmlns:stream='" NS_STREAM "' version='1.0'>", "F(invalid-namespace)");
     EXPECT("<stream:stream xmlns='jabber:client' xmlns:x='urn:x' xmlns:stream='" NS_STREAM "'>",
            "F(invalid-namespace)");
     EXPECT("<stream:stream xmlns='jabber:client' xmlns:xml='http://www.w3.org/XML/1998/namespace' "
@@ -357,6 +408,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_whole_stream),
         cmocka_unit_test(headers),
+        cmocka_unit_test(prefix_free),
+        cmocka_unit_test(inherited_namespaces),
         cmocka_unit_test(versions_are_numbers),
         cmocka_unit_test(wrong_xml),
         cmocka_unit_test(limits),
