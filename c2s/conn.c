@@ -22,6 +22,7 @@
 #define DRAIN_LINGER_MS 1000  /* the same while the process drains */
 #define HELD_PAUSE      4096  /* bytes kept for a held session before its socket is no longer read */
 #define NUDGE_ANSWER_MS 30000
+#define LAST_ACK_MS     5000 /* our closing tag waits so long for the router to say that all is safe */
 #define PLAIN_KEEP      65536
 
 /* How long an ended stream waits, and how long while the process drains: then a client that does not read
@@ -230,6 +231,13 @@ void conn_flush(struct conn *c)
 
 /* ---- receiving ---- */
 
+/* The peer has ended its direction. After its closing tag it may still wait for ours. */
+static void conn_half_closed(struct conn *c)
+{
+    if (c->session.state != SESSION_CLOSING)
+        session_lost(&c->session);
+}
+
 /* Gives bytes in clear to the session; keeps what it does not take. */
 static void conn_input(struct conn *c, struct span in)
 {
@@ -289,7 +297,7 @@ static void conn_bytes(struct conn *c, struct span in)
     } else if (status == TLS_CLOSED && c->phase == CONN_STREAM) {
         c->eof = true;
         if (c->session.holds == 0)
-            session_lost(&c->session);
+            conn_half_closed(c);
     }
 }
 
@@ -401,7 +409,7 @@ static void conn_eof(struct conn *c, int error)
     if (c->phase == CONN_STREAM && error == 0 && c->session.holds != 0 && c->held.n > 0) {
         ring_timer_set(c->c2s->ring, &c->timer, LINGER_MS);
     } else if (c->phase == CONN_STREAM && error == 0) {
-        session_lost(&c->session); /* what is written already still goes out */
+        conn_half_closed(c); /* what is written already still goes out */
     } else if (c->phase != CONN_FINISHING || error != 0) {
         conn_close(c);
     }
@@ -451,7 +459,7 @@ void conn_wake(struct conn *c)
     if (c->phase != CONN_STREAM || c->session.holds != 0)
         return;
     if (c->eof)
-        session_lost(&c->session);
+        conn_half_closed(c);
     else
         conn_read(c);
 }
@@ -484,7 +492,9 @@ static void on_timer(struct timer *t, uint64_t now_ms)
 {
     (void)now_ms;
     struct conn *c = CONTAINER_OF(t, struct conn, timer);
-    if (c->phase >= CONN_FINISHING || c->eof) {
+    if (c->session.state == SESSION_CLOSING) {
+        session_closed(&c->session);
+    } else if (c->phase >= CONN_FINISHING || c->eof) {
         conn_close(c);
     } else if (c->leaving) {
         session_fail(&c->session, SESSION_END_LOST, STREAM_E_SYSTEM_SHUTDOWN, NULL, NULL);
@@ -642,6 +652,13 @@ static void host_bound(struct session *s)
         ring_timer_set(c->c2s->ring, &c->timer, s->env->idle_s * 1000ull);
 }
 
+static void host_closing(struct session *s)
+{
+    struct conn *c = conn_of(s);
+    if (!c->leaving)
+        ring_timer_set(c->c2s->ring, &c->timer, LAST_ACK_MS);
+}
+
 static void host_ended(struct session *s, enum session_end how)
 {
     static const char *const hows[] = {"clean", "lost", "killed", "taken over"};
@@ -693,6 +710,7 @@ const struct session_host conn_session_host = {.start_tls = host_start_tls,
                                                .acked = host_acked,
                                                .output = host_output,
                                                .bound = host_bound,
+                                               .closing = host_closing,
                                                .ended = host_ended,
                                                .peer = host_peer,
                                                .binding = host_binding,

@@ -27,6 +27,12 @@ void session_enter(struct session *s, enum session_state to);
 void auth_element(struct session *s, const struct xml_element *e, struct span raw);
 void bind_element(struct session *s, const struct xml_element *e, struct span raw);
 void sm_element(struct session *s, const struct xml_element *e, struct span raw);
+
+/* The same before login, where it is refused. */
+void sm_too_early(struct session *s, const struct xml_element *e, struct span raw);
+
+/* Before our closing tag: tells h once more unless the client has heard that all it sent is safe. */
+void sm_last_ack(struct session *s);
 void register_element(struct session *s, const struct xml_element *e, struct span raw);
 
 /* Appends <stream:features/> for the state of the session. */

@@ -13,8 +13,8 @@
 #include "common/base/arena.h"
 #include "common/log/log.h"
 
-static const char *const state_names[] = {"HEADER", "FEATURES", "TLS",      "AUTH",  "LOOKUP", "REGISTER",
-                                          "BIND",   "OPENING",  "RESUMING", "BOUND", "ENDED"};
+static const char *const state_names[] = {"HEADER", "FEATURES", "TLS",      "AUTH",  "LOOKUP",  "REGISTER",
+                                          "BIND",   "OPENING",  "RESUMING", "BOUND", "CLOSING", "ENDED"};
 
 const char *session_state_name(unsigned state)
 {
@@ -118,9 +118,38 @@ void session_lost(struct session *s)
 {
     if (s->state == SESSION_ENDED)
         return;
+    if (s->state == SESSION_CLOSING) {
+        session_closed(s);
+        return;
+    }
     if (s->state != SESSION_TLS && s->stream.header_sent)
         stream_close(&s->stream, &s->out); /* for whoever has closed one direction only */
     session_end(s, SESSION_END_LOST);
+}
+
+void session_closed(struct session *s)
+{
+    if (s->state != SESSION_CLOSING)
+        return;
+    sm_last_ack(s);
+    stream_close(&s->stream, &s->out);
+    session_end(s, SESSION_END_CLEAN);
+}
+
+/* The client's </stream:stream>. It may forget what it has sent only when it knows it to be safe, and nothing
+ * can be said behind our own closing tag: that waits for the router. */
+static void on_close(struct session *s)
+{
+    if (s->state == SESSION_BOUND) {
+        session_enter(s, SESSION_CLOSING);
+        if (s->sm_wanted && (!s->sm || s->in_handled < s->in_n))
+            s->env->host->closing(s);
+        else
+            session_closed(s);
+        return;
+    }
+    stream_close(&s->stream, &s->out);
+    session_end(s, SESSION_END_CLEAN);
 }
 
 /* ---- the header ---- */
@@ -278,6 +307,7 @@ static const struct rule {
 } rules[] = {
     {NS_CLIENT, NULL, BIT(SESSION_BOUND), on_stanza},
     {NS_SM, NULL, BIT(SESSION_BIND) | BIT(SESSION_BOUND), sm_element},
+    {NS_SM, NULL, BEFORE_LOGIN, sm_too_early},
     {NS_CLIENT, "iq", BIT(SESSION_BIND), bind_element},
     {NS_CLIENT, "iq", BIT(SESSION_FEATURES), register_element},
     {NS_TLS, "starttls", BEFORE_LOGIN, on_starttls},
@@ -319,7 +349,7 @@ static void session_element(struct session *s, const struct xml_element *e, stru
 void session_input(struct session *s, struct span *in)
 {
     bool tls = s->tls;
-    while (s->holds == 0 && s->tls == tls && s->state != SESSION_TLS && s->state != SESSION_ENDED) {
+    while (s->holds == 0 && s->tls == tls && s->state != SESSION_TLS && s->state < SESSION_CLOSING) {
         struct stream_event ev = stream_next(&s->stream, in);
         switch (ev.kind) {
         case STREAM_MORE:
@@ -331,8 +361,7 @@ void session_input(struct session *s, struct span *in)
             session_element(s, ev.element, ev.raw);
             break;
         case STREAM_CLOSED:
-            stream_close(&s->stream, &s->out);
-            session_end(s, SESSION_END_CLEAN);
+            on_close(s);
             break;
         case STREAM_FAILED:
             session_fail(s, SESSION_END_CLEAN, ev.error, NULL, NULL);
@@ -340,7 +369,7 @@ void session_input(struct session *s, struct span *in)
         }
     }
     /* The host may have begun with TLS at once: what came in clear is dropped all the same. */
-    if (s->tls != tls || s->state == SESSION_TLS || s->state == SESSION_ENDED)
+    if (s->tls != tls || s->state == SESSION_TLS || s->state >= SESSION_CLOSING)
         *in = (struct span){0};
 }
 

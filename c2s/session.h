@@ -24,6 +24,7 @@ enum session_state {
     SESSION_OPENING,  /* the home router is asked for a session */
     SESSION_RESUMING, /* the home router is asked for an old session */
     SESSION_BOUND,    /* stanzas flow */
+    SESSION_CLOSING,  /* the client has ended; with stream management the last h is awaited, a bounded time */
     SESSION_ENDED     /* our </stream:stream> is out; nothing more is taken or written */
 };
 
@@ -77,6 +78,8 @@ struct session_host {
     void (*output)(struct session *s);
     /* A resource is bound, or a session resumed: s->jid is full. */
     void (*bound)(struct session *s);
+    /* SESSION_CLOSING begins. Answer: session_closed, when it has lasted long enough. */
+    void (*closing)(struct session *s);
     /* The stream is over: send `out`, then close. Called once. */
     void (*ended)(struct session *s, enum session_end how);
     /* The client's address for the log; static until the next call. */
@@ -163,6 +166,9 @@ void session_refused(struct session *s, enum stanza_error error, struct span tex
 void session_resumed(struct session *s, struct span full_jid, uint64_t in_n, uint32_t h, uint64_t out_n);
 void session_resume_failed(struct session *s, enum stanza_error error, bool has_h, uint32_t h);
 void session_enabled(struct session *s, struct span sm_id, unsigned resume_s, uint64_t out_n);
+
+/* Ends a session in SESSION_CLOSING with what is safe by now. */
+void session_closed(struct session *s);
 
 /* Everything up to inbound number n is safe. */
 void session_handled(struct session *s, uint64_t n);

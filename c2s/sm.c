@@ -2,8 +2,9 @@
  *
  * Inbound: h tells the client what is safe, not what has arrived: only HANDLED of the home router moves it.
  * An <r/> is answered at once with what is safe now; when something was still under way, an <a/> follows
- * unasked as soon as it is safe. Outbound: the router's numbers go on over all connections of the session;
- * out_acked is the number that the client's last h stands for. Both count modulo 2^32. */
+ * unasked as soon as it is safe, or before our closing tag at the latest. Outbound: the router's numbers go
+ * on over all connections of the session; out_acked is the number that the client's last h stands for. Both
+ * count modulo 2^32. */
 #include <stdlib.h>
 
 #include "c2s/login.h"
@@ -30,6 +31,21 @@ static void write_failed(struct session *s, enum stanza_error error, bool has_h,
     s->env->host->output(s);
 }
 
+void sm_last_ack(struct session *s)
+{
+    if (s->sm && (s->sm_owes_ack || s->sm_owes_n != s->in_n))
+        write_ack(s);
+}
+
+void sm_too_early(struct session *s, const struct xml_element *e, struct span raw)
+{
+    (void)raw;
+    if (span_is(e->name, "enable") || span_is(e->name, "resume"))
+        write_failed(s, STANZA_E_UNEXPECTED_REQUEST, false, 0); /* XEP-0198 §3, §5 */
+    else
+        session_fail(s, SESSION_END_CLEAN, STREAM_E_UNSUPPORTED_STANZA_TYPE, "log in first", NULL);
+}
+
 static void on_enable(struct session *s, const struct xml_element *e)
 {
     if (s->state != SESSION_BOUND || s->sm_wanted || s->sm) {
@@ -52,7 +68,7 @@ static void on_enable(struct session *s, const struct xml_element *e)
 
 void session_enabled(struct session *s, struct span sm_id, unsigned resume_s, uint64_t out_n)
 {
-    if (s->state != SESSION_BOUND || !s->sm_wanted || s->sm)
+    if ((s->state != SESSION_BOUND && s->state != SESSION_CLOSING) || !s->sm_wanted || s->sm)
         return;
     s->sm = true;
     s->resumable = sm_id.n > 0 && resume_s > 0;
@@ -65,7 +81,9 @@ void session_enabled(struct session *s, struct span sm_id, unsigned resume_s, ui
     }
     buf_add_lit(&s->out, "/>");
     s->env->host->output(s);
-    if (s->sm_owes_ack)
+    if (s->state == SESSION_CLOSING && s->in_handled == s->in_n)
+        session_closed(s);
+    else if (s->sm_owes_ack)
         write_ack(s);
 }
 
@@ -168,6 +186,8 @@ void session_handled(struct session *s, uint64_t n)
     if (n <= s->in_handled)
         return;
     s->in_handled = MIN(n, s->in_n);
+    if (s->state == SESSION_CLOSING && s->sm && s->in_handled == s->in_n)
+        session_closed(s);
     if (s->sm && s->sm_owes_ack && s->state == SESSION_BOUND && s->in_handled >= s->sm_owes_n)
         write_ack(s);
 }

@@ -577,8 +577,9 @@ static void on_deliver(struct c2s *c2s, struct bus_peer *from, const struct wire
             continue; /* it may just be coming back here; a later delivery tells */
         else if (c == NULL)
             tell_unknown(c2s, from, f->slot, target.sid, 0);
-        else if (c->up.peer != from || c->up.syncing || c->session.state == SESSION_ENDED)
-            continue; /* an owner of yesterday; sent again behind SYNCED; or CLOSED is on its way */
+        else if (c->up.peer != from || c->up.syncing || c->session.state >= SESSION_CLOSING)
+            continue; /* an owner of yesterday; sent again behind SYNCED; or CLOSED is on its way, or will be
+                       */
         else if (session_deliver(&c->session, target.n, f->raw, target.to, (f->flags & WIRE_CONFIRM) != 0))
             stat_add(&metric_delivered, 1);
         else {

@@ -20,7 +20,7 @@
 
 #define SASL_ATTEMPTS 3
 #define COUNTING_MS   2000 /* for the peer to enable stream management or to resume a stream */
-#define HOLD_POSH     4    /* reason of conn_hold, beside the leg's */
+#define HOLD_POSH     16   /* reason of conn_hold, beside the leg's */
 
 /* A pair that was asked for by dialback. */
 struct proof {

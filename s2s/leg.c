@@ -14,6 +14,8 @@
 #define HOLD_UNSAFE 1 /* reasons of conn_hold */
 #define HOLD_RATE   2
 #define HOLD_ESTATE 4
+#define HOLD_CLOSED 8
+#define LAST_ACK_MS 5000 /* our closing tag waits so long for what came before the peer's to be safe */
 #define TICK_MS     1000
 #define DRAIN_MS    100 /* between looks whether all is safe */
 #define ASK_EVERY   32  /* stanzas after which an <r/> goes out although one is open */
@@ -142,6 +144,24 @@ static void write_ack(struct leg *l)
     ledger_add(ledger_of(l), LEDGER_ACK, l->sid, l->handled, conn_written(&l->conn), 0, 0);
 }
 
+/* The peer's </stream:stream>. It forgets only what it knows to be safe, and nothing can be said behind our
+ * own closing tag. */
+static void on_close(struct leg *l)
+{
+    if (!l->counts_in || l->taken == l->handled) {
+        leg_close(l);
+        return;
+    }
+    l->closing_ms = now_ms_of(l) + LAST_ACK_MS;
+    conn_hold(&l->conn, HOLD_CLOSED); /* also for a peer that ends TCP with it */
+}
+
+static void finish_closing(struct leg *l)
+{
+    write_ack(l);
+    leg_close(l);
+}
+
 /* ---- time ---- */
 
 void leg_step(struct leg *l)
@@ -165,6 +185,10 @@ static void on_tick(struct timer *t, uint64_t now)
         return;
     if (l->counts_in && l->handled > l->acked_n && l->handled > l->counted_from)
         write_ack(l); /* a peer that asks seldom need not keep so much */
+    if (l->closing_ms != 0 && now >= l->closing_ms) {
+        finish_closing(l);
+        return;
+    }
     if (l->step_ms != 0 && now >= l->step_ms) {
         metric_add(S2S_TIMEOUT_STEP);
         l->role->timeout(l);
@@ -323,6 +347,8 @@ void leg_source_done(struct s2s *s, uint64_t sid, uint64_t n)
     }
     if (l->taken - l->handled <= (uint64_t)s->conf->s2s_unacked_max / 2 && (l->conn.holds & HOLD_UNSAFE) != 0)
         conn_unhold(&l->conn, HOLD_UNSAFE);
+    if (l->closing_ms != 0 && l->taken == l->handled && !l->over)
+        finish_closing(l);
 }
 
 void leg_own_done(struct leg *l)
@@ -610,7 +636,7 @@ static void on_bytes(struct conn *c, struct span *in)
             on_element(l, event.element, event.raw);
             break;
         case STREAM_CLOSED:
-            leg_close(l);
+            on_close(l);
             break;
         case STREAM_FAILED:
             leg_fail(l, event.error, NULL);

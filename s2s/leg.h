@@ -82,6 +82,7 @@ struct leg {
     uint64_t certificate_ms; /* what it relies on runs out then (ms since 1970), 0 = it relies on none */
     struct quota own_quota;
     struct quota *quota; /* own_quota, or that of the domain whose stream it is */
+    uint64_t closing_ms; /* the peer has ended; ours waits until then for what came to be safe, 0 = not */
     bool over;           /* lost() was called */
 
     bool witnessed;   /* the witness has a copy of the socket */

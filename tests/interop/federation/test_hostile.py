@@ -284,6 +284,15 @@ class Hostile(Case):
         self.counted("invalid-from", lambda: (
             p.send("<message from='romeo@evil.lab/ lead' to='juliet@jackdaw.lab'><body>x</body></message>"), p.stream_error("invalid-from")))
 
+    def test_last_h_before_the_end(self):
+        """Our closing tag waits until what came before the peer's is safe."""
+        p = self.external()
+        p.send(f"<enable xmlns='{SM}'/>")
+        p.expect(f"{{{SM}}}enabled")
+        p.send("".join(f"<message from='a@good.lab/x' to='juliet@jackdaw.lab' id='l{i}'><body>{i}</body></message>" for i in range(5))
+               + f"<r xmlns='{SM}'/></stream:stream>")
+        until(lambda: p.expect(f"{{{SM}}}a").get("h") == "5", "no last h")
+
     def test_unknown_host(self):
         self.counted("host-unknown", lambda: self.clear(to="nobody.lab").stream_error("host-unknown"))
 

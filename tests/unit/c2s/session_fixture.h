@@ -73,6 +73,12 @@ static void ask_bound(struct session *s)
     buf_addf(&asked, "bound %s\n", s->jid);
 }
 
+static void ask_closing(struct session *s)
+{
+    (void)s;
+    buf_add_lit(&asked, "closing\n");
+}
+
 static void ask_ended(struct session *s, enum session_end how)
 {
     (void)s;
@@ -99,8 +105,8 @@ static void ask_make_id(char out[33])
 }
 
 static const struct session_host fixture_host = {
-    ask_start_tls, ask_lookup, ask_create, ask_open,  ask_resume, ask_enable,  ask_stanza,
-    ask_acked,     ask_output, ask_bound,  ask_ended, ask_peer,   ask_binding, ask_make_id};
+    ask_start_tls, ask_lookup, ask_create,  ask_open,  ask_resume, ask_enable,  ask_stanza, ask_acked,
+    ask_output,    ask_bound,  ask_closing, ask_ended, ask_peer,   ask_binding, ask_make_id};
 
 /* A fresh session; the environment's switches may be changed before the first input. */
 static void fixture_begin(bool tls)

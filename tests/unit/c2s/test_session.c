@@ -455,6 +455,77 @@ static void test_sm_does_not_ask_in_a_circle(void **state)
     reads("<message/><r " SM "/>");
 }
 
+/* The closing tag waits for the last h. */
+static void test_sm_last_h_before_the_end(void **state)
+{
+    (void)state;
+    log_in_and_bind();
+    enable();
+    client("<message/><message/><r " SM "/></stream:stream><message/>");
+    reads("<a " SM " h='0'/>");
+    assert_int_equal(session.state, SESSION_CLOSING);
+    assert_non_null(strstr(buf_cstr(&asked), "closing\n"));
+    assert_null(strstr(buf_cstr(&asked), "stanza 3"));
+    session_handled(&session, 1);
+    reads("");
+    assert_false(session_deliver(&session, 1, SPAN("<message/>"), (struct span){0}, true));
+    buf_clear(&asked);
+    session_handled(&session, 2);
+    reads("<a " SM " h='2'/></stream:stream>");
+    world("ended 0\n");
+}
+
+/* But not for ever, and a connection that breaks meanwhile has ended in good order. */
+static void test_sm_end_is_bounded(void **state)
+{
+    (void)state;
+    for (unsigned lost = 0; lost < 2; lost++) {
+        if (lost > 0) {
+            fixture_end();
+            fixture_begin(true);
+        }
+        log_in_and_bind();
+        enable();
+        client("<message/><message/></stream:stream>");
+        session_handled(&session, 1);
+        buf_clear(&asked);
+        reads("");
+        if (lost > 0)
+            session_lost(&session);
+        else
+            session_closed(&session);
+        reads("<a " SM " h='1'/></stream:stream>");
+        world("ended 0\n");
+    }
+}
+
+/* <enabled/> may be under way. */
+static void test_sm_end_waits_for_enabled(void **state)
+{
+    (void)state;
+    log_in_and_bind();
+    client("<enable " SM "/><message/></stream:stream>");
+    assert_int_equal(session.state, SESSION_CLOSING);
+    session_handled(&session, 1);
+    buf_clear(&asked);
+    session_enabled(&session, (struct span){0}, 0, 0);
+    reads("<enabled " SM "/><a " SM " h='1'/></stream:stream>");
+    world("ended 0\n");
+}
+
+static void test_sm_before_login(void **state)
+{
+    (void)state;
+    client(HEADER);
+    buf_clear(&session.out);
+    client("<enable " SM "/><resume " SM " previd='x' h='0'/>");
+    reads("<failed " SM "><unexpected-request xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></failed>"
+          "<failed " SM "><unexpected-request xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></failed>");
+    assert_int_equal(session.state, SESSION_FEATURES);
+    client("<r " SM "/>");
+    reads_with("<unsupported-stanza-type ");
+}
+
 static void test_sm_too_high_names_the_numbers(void **state)
 {
     (void)state;
@@ -573,6 +644,10 @@ int main(void)
         TLS(test_sm_asks_for_what_must_be_confirmed),
         TLS(test_sm_does_not_ask_in_a_circle),
         TLS(test_sm_too_high_names_the_numbers),
+        TLS(test_sm_last_h_before_the_end),
+        TLS(test_sm_end_is_bounded),
+        TLS(test_sm_end_waits_for_enabled),
+        TLS(test_sm_before_login),
         TLS(test_sm_counters_wrap),
         TLS(test_sm_resume_without_a_number_takes_the_first_delivery),
         TLS(test_sm_resume_failed),
