@@ -30,6 +30,12 @@ void features_write(struct session *s)
         buf_add_lit(out, "<bind xmlns='" NS_BIND "'/><session xmlns='" NS_SESSION "'><optional/></session>"
                          "<sm xmlns='" NS_SM "'/><ver xmlns='" NS_ROSTERVER "'/><sub xmlns='" NS_PREAPPROVAL
                          "'/>");
+        if (env->caps_ver[0] != '\0') {
+            buf_add_lit(out, "<c xmlns='" NS_CAPS "' hash='sha-1'");
+            xml_add_attr(out, "node", span_of(env->caps_node));
+            xml_add_attr(out, "ver", span_of(env->caps_ver));
+            buf_add_lit(out, "/>");
+        }
     }
     const struct stream_kind *kind = s->authenticated ? &env->after_login : &env->before_login;
     buf_add_lit(out, "<limits xmlns='" NS_LIMITS "'><max-bytes>");

@@ -8,6 +8,7 @@
  * anybody: what is safe stays safe. */
 #include "c2s/uplink.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "c2s/c2s.h"
@@ -601,6 +602,16 @@ static void on_handled(struct c2s *c2s, const struct wire_frame *f)
     }
 }
 
+/* All routers say the same, unless they are of two releases. */
+static void on_caps(struct c2s *c2s, const struct wire_frame *f)
+{
+    struct session_env *env = &c2s->env;
+    if (f->name.n >= sizeof env->caps_node || f->text.n >= sizeof env->caps_ver)
+        return;
+    snprintf(env->caps_node, sizeof env->caps_node, "%.*s", SPAN_FMT(f->name));
+    snprintf(env->caps_ver, sizeof env->caps_ver, "%.*s", SPAN_FMT(f->text));
+}
+
 void uplink_frame(struct c2s *c2s, struct bus_peer *from, struct span frame)
 {
     struct wire_frame f;
@@ -616,6 +627,8 @@ void uplink_frame(struct c2s *c2s, struct bus_peer *from, struct span frame)
         on_deliver(c2s, from, &f);
     } else if (f.kind == WIRE_HANDLED) {
         on_handled(c2s, &f);
+    } else if (f.kind == WIRE_CAPS) {
+        on_caps(c2s, &f);
     } else if (f.sid != 0) {
         struct conn *c = idmap_get(&c2s->hub.sessions, f.sid);
         if (c != NULL && c->up.peer == from)

@@ -334,13 +334,27 @@ static void add_delayed(struct buf *out, const struct user *u, const struct stor
         buf_add(out, raw.p + tail - 1, raw.n - tail + 1);
 }
 
+/* True when no session could have it at once (its marks are "SID=OUTNR" then with OUTNR 0, or there are
+ * none): that it was stored must show, however short it was (XEP-0160, XEP-0203). */
+static bool nobody_took(struct span marks)
+{
+    while (marks.n > 0) {
+        struct span mark = span_cut(&marks, ' ');
+        span_cut(&mark, '=');
+        if (!span_is(mark, "0"))
+            return false;
+    }
+    return true;
+}
+
 /* Sends one stored entry to a session that is behind; numbers are given now, the bytes leave when the
  * session's record with them is committed. */
 static void send_entry(struct session *s, struct entry *e, const struct store_entry *stored_entry)
 {
     struct user *u = s->user;
     struct buf raw = {0};
-    if (clock_age_ms(u->core->out.wall_ms(u->core->out.ctx), stored_entry->at_ms) > 1000)
+    if (nobody_took(stored_entry->marks) ||
+        clock_age_ms(u->core->out.wall_ms(u->core->out.ctx), stored_entry->at_ms) > 1000)
         add_delayed(&raw, u, stored_entry);
     else
         buf_add_span(&raw, stored_entry->raw);

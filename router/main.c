@@ -11,6 +11,7 @@
 #include "common/proc/proc.h"
 #include "common/ring/ring.h"
 #include "common/stats/stats.h"
+#include "router/caps.h"
 #include "router/core.h"
 #include "router/deliver.h"
 #include "router/feature.h"
@@ -207,6 +208,23 @@ static void frame(void *self, struct bus_peer *from, struct span bytes)
     core_frame(r->core, bus_peer_name(from), bus_peer_incarnation(from), bytes, now(r));
 }
 
+/* What connection managers say of the server in their stream features. */
+static void peer_up(void *self, struct bus_peer *peer)
+{
+    struct router *r = self;
+    const struct member_node *node = member_find(proc_member(r->proc), bus_peer_name(peer));
+    char ver[CAPS_VER_MAX];
+    if (node != NULL && strcmp(node->role, "c2s") != 0)
+        return;
+    caps_server(ver);
+    struct wire_frame f = {.kind = WIRE_CAPS,
+                           .slot = 0xffff,
+                           .epoch = member_epoch(proc_member(r->proc)),
+                           .name = SPAN(CAPS_NODE),
+                           .text = span_of(ver)};
+    send_frame(r, bus_peer_name(peer), &f);
+}
+
 static void peer_gone(void *self, struct bus_peer *peer)
 {
     struct router *r = self;
@@ -281,6 +299,7 @@ static const struct proc_role role = {.role = "router",
                                       .start = start,
                                       .ready = ready,
                                       .frame = frame,
+                                      .peer_up = peer_up,
                                       .peer_gone = peer_gone,
                                       .epoch = epoch,
                                       .lease = lease,

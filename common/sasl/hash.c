@@ -12,6 +12,11 @@ static void write_hex(const uint8_t *bytes, size_t n, char *out)
     out[2 * n] = '\0';
 }
 
+void hash_sha1(struct span text, uint8_t out[20])
+{
+    digest_hash(DIGEST_SHA1, text, out);
+}
+
 void hash_sha1_hex(struct span text, char out[41])
 {
     uint8_t sum[20];

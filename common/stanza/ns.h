@@ -18,6 +18,7 @@
 #define NS_PREAPPROVAL      "urn:xmpp:features:pre-approval"
 #define NS_REGISTER         "jabber:iq:register"
 #define NS_REGISTER_FEATURE "http://jabber.org/features/iq-register"
+#define NS_CAPS             "http://jabber.org/protocol/caps"
 #define NS_DISCO_INFO       "http://jabber.org/protocol/disco#info"
 #define NS_DISCO_ITEMS      "http://jabber.org/protocol/disco#items"
 #define NS_PING             "urn:xmpp:ping"

@@ -418,7 +418,7 @@ const char *wire_kind_name(uint8_t kind)
     static const char *const names[WIRE_KIND_COUNT] = {
         "NONE",   "OPEN",    "OPENED", "REFUSED", "STANZA", "HANDLED", "DELIVER",       "ACKED", "FLOW",
         "ENABLE", "ENABLED", "CLOSED", "KILL",    "RESUME", "RESUMED", "RESUME_FAILED", "SYNC",  "NOT_MINE",
-        "ROUTE",  "DONE",    "EPOCH",  "CONTROL", "REPLY",  "SYNCED",  "COMPONENTS",
+        "ROUTE",  "DONE",    "EPOCH",  "CONTROL", "REPLY",  "SYNCED",  "COMPONENTS",    "CAPS",
     };
     return kind < WIRE_KIND_COUNT ? names[kind] : "UNKNOWN";
 }

@@ -78,6 +78,7 @@ enum wire_kind {
     WIRE_SYNCED,
     WIRE_COMPONENTS, /* s2s → R: text = the domains of components that have connections at the sender,
                         separated by spaces; after every change, and to a router that is new */
+    WIRE_CAPS,       /* R → c2s, when the link is up: name = node, text = ver of the server (XEP-0115) */
     WIRE_KIND_COUNT
 };
 

@@ -2,29 +2,26 @@
  * features that are switched on; nothing is listed by hand. */
 #include "common/xml/tree.h"
 #include "common/xml/writer.h"
+#include "router/caps.h"
 #include "router/contacts.h"
 #include "router/feature.h"
 
-/* True when the request is for a node; there are none. */
+/* True when the request is for a node; accounts have none, a domain has no items of one. */
 static bool has_node(struct task *t)
 {
     struct xml_node *query = task_payload(t);
     return query == NULL || xml_attr(query, "node").n > 0;
 }
 
-static void add_feature(struct buf *out, const char *ns)
-{
-    buf_add_lit(out, "<feature");
-    xml_add_attr(out, "var", span_of(ns));
-    buf_add_lit(out, "/>");
-}
-
-static void add_features(struct buf *out, bool host)
+static void add_account_features(struct buf *out)
 {
     for (unsigned i = 0; features[i] != NULL; i++) {
-        const char *const *list = host ? features[i]->disco_host : features[i]->disco_account;
-        for (unsigned k = 0; feature_enabled(features[i]) && k < FEATURE_LIST_MAX && list[k] != NULL; k++)
-            add_feature(out, list[k]);
+        const char *const *list = features[i]->disco_account;
+        for (unsigned k = 0; feature_enabled(features[i]) && k < FEATURE_LIST_MAX && list[k] != NULL; k++) {
+            buf_add_lit(out, "<feature");
+            xml_add_attr(out, "var", span_of(list[k]));
+            buf_add_lit(out, "/>");
+        }
     }
 }
 
@@ -38,12 +35,16 @@ static enum verdict answer(struct task *t, struct buf *out)
 static enum verdict on_host_info(struct task *t, enum wake wake)
 {
     (void)wake;
-    if (has_node(t))
+    struct xml_node *query = task_payload(t);
+    struct span node = query != NULL ? xml_attr(query, "node") : (struct span){NULL, 0};
+    if (query == NULL || (node.n > 0 && !caps_is_server_node(node)))
         return task_refuse(t, STANZA_E_ITEM_NOT_FOUND, NULL);
     struct buf out = {0};
-    buf_add_lit(&out,
-                "<query xmlns='" NS_DISCO_INFO "'><identity category='server' type='im' name='Jackdaw'/>");
-    add_features(&out, true);
+    buf_add_lit(&out, "<query xmlns='" NS_DISCO_INFO "'");
+    if (node.n > 0) /* by the hash in the stream features */
+        xml_add_attr(&out, "node", node);
+    buf_add_char(&out, '>');
+    caps_add_server(&out);
     buf_add_lit(&out, "</query>");
     return answer(t, &out);
 }
@@ -81,7 +82,7 @@ static enum verdict on_account_info(struct task *t, enum wake wake)
         return task_refuse(t, STANZA_E_ITEM_NOT_FOUND, NULL);
     struct buf out = {0};
     buf_add_lit(&out, "<query xmlns='" NS_DISCO_INFO "'><identity category='account' type='registered'/>");
-    add_features(&out, false);
+    add_account_features(&out);
     buf_add_lit(&out, "</query>");
     return answer(t, &out);
 }
@@ -110,8 +111,8 @@ static enum verdict on_account_items(struct task *t, enum wake wake)
 
 const struct feature feature_disco = {
     .name = "disco",
-    .xeps = {"0030 2.5.0"},
-    .disco_host = {NS_DISCO_INFO, NS_DISCO_ITEMS},
+    .xeps = {"0030 2.5.0", "0115 1.6.0"},
+    .disco_host = {NS_DISCO_INFO, NS_DISCO_ITEMS, NS_CAPS},
     .disco_account = {NS_DISCO_INFO, NS_DISCO_ITEMS},
     .iqs = {{STANZA_GET, IQ_TO_HOST, NS_DISCO_INFO, "query", on_host_info},
             {STANZA_GET, IQ_TO_HOST, NS_DISCO_ITEMS, "query", on_host_items},

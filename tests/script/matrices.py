@@ -102,8 +102,6 @@ def delivery_dialogue(kind, situation, target, want, far):
     for resource in SITUATIONS[situation] or {}:
         if resource not in getters:
             lines.append(f"romeo/{resource} expects nothing after juliet/balcony")
-    if want == "offline":
-        lines.append("wait 1.1")  # what has waited for less than a second is not stamped
     if situation != "no-account" and not getters:
         seen = ["<presence from='{romeo/later}'/>"]
         seen += [f"<presence from='{{romeo/{r}}}'/>" for r, priority in SITUATIONS[situation].items() if priority is not None]
