@@ -42,7 +42,8 @@ static inline bool span_is(struct span a, const char *s)
 static inline struct span span_sub(struct span s, size_t from, size_t n)
 {
     from = MIN(from, s.n);
-    return (struct span){s.p + from, MIN(n, s.n - from)};
+    /* An empty span may point nowhere, and C knows no NULL + 0. */
+    return (struct span){from > 0 ? s.p + from : s.p, MIN(n, s.n - from)};
 }
 
 /* memcmp order, shorter first on a tie: <0, 0, >0. */
