@@ -18,7 +18,8 @@ struct c2s {
     struct redis *redis;
     struct member *member;
     struct ring_buffers *buffers;
-    struct tls_ctx *tls; /* NULL = no certificate */
+    struct tls_ctx *tls;         /* NULL = no certificate */
+    struct tls_directory *certs; /* then NULL, too */
     struct session_env env;
     struct buf domains_text; /* holds env.domains */
     struct list conns;       /* struct conn.node */

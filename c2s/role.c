@@ -7,6 +7,7 @@
 #include "c2s/c2s.h"
 #include "c2s/metrics.h"
 #include "common/base/arena.h"
+#include "common/base/clock.h"
 #include "common/base/random.h"
 #include "common/log/log.h"
 
@@ -22,13 +23,13 @@
 
 static unsigned load_certs(struct c2s *c)
 {
-    unsigned n = tls_ctx_load_cert(c->tls, c->conf->tls_directory, NULL);
+    c->certs = tls_directory_new(c->tls, c->conf->tls_directory, (unsigned)c->conf->tls_expiry_warn_days);
     for (unsigned i = 0; i < c->env.domain_count; i++) {
         char *domain = span_dup(c->env.domains[i]);
-        n += tls_ctx_load_cert(c->tls, c->conf->tls_directory, domain);
+        tls_directory_add(c->certs, domain);
         free(domain);
     }
-    return n;
+    return tls_directory_load(c->certs, clock_wall_ms());
 }
 
 static bool start_tls_ctx(struct c2s *c)
@@ -45,6 +46,8 @@ static bool start_tls_ctx(struct c2s *c)
     }
     if (load_certs(c) > 0)
         return true;
+    tls_directory_free(c->certs);
+    c->certs = NULL;
     tls_ctx_free(c->tls);
     c->tls = NULL;
     if (c->conf->c2s_require_tls) {
@@ -120,11 +123,14 @@ static void on_sweep(struct timer *t, uint64_t now_ms)
 {
     struct c2s *c = CONTAINER_OF(t, struct c2s, sweep);
     limits_sweep(&c->limits, now_ms);
+    if (c->certs != NULL)
+        tls_directory_check(c->certs, clock_wall_ms());
     ring_timer_set(c->ring, t, c->draining ? SWEEP_DRAINING_MS : SWEEP_MS);
 }
 
 static void c2s_free(struct c2s *c)
 {
+    tls_directory_free(c->certs);
     tls_ctx_free(c->tls);
     xml_parser_free(c->env.before_login.parser);
     arena_free(c->env.arena);
@@ -214,7 +220,7 @@ static void role_reload(void *self)
     struct c2s *c = self;
     if (c->tls == NULL)
         log_warn("c2s", "reload: this process was started without a certificate; restart it to offer TLS");
-    else if (load_certs(c) == 0)
+    else if (tls_directory_load(c->certs, clock_wall_ms()) == 0)
         log_error("c2s", "reload: no certificate could be read from %s; the old ones stay in force",
                   c->conf->tls_directory);
 }

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "common/base/clock.h"
 #include "common/base/random.h"
 #include "common/jid/jid.h"
 #include "common/log/log.h"
@@ -78,12 +79,7 @@ static bool start_domains(struct s2s *s)
 
 static void load_certs(struct s2s *s)
 {
-    size_t at = 0;
-    struct local *l;
-    unsigned n = tls_ctx_load_cert(s->tls, s->conf->tls_directory, NULL);
-    while ((l = map_next(&s->locals, &at)) != NULL)
-        n += tls_ctx_load_cert(s->tls, s->conf->tls_directory, l->domain);
-    s->have_cert = s->have_cert || n > 0;
+    s->have_cert = tls_directory_load(s->certs, clock_wall_ms()) > 0 || s->have_cert;
 }
 
 static bool start_tls(struct s2s *s)
@@ -100,6 +96,10 @@ static bool start_tls(struct s2s *s)
         free(error);
         return false;
     }
+    size_t at = 0;
+    s->certs = tls_directory_new(s->tls, s->conf->tls_directory, (unsigned)s->conf->tls_expiry_warn_days);
+    for (struct local *l; (l = map_next(&s->locals, &at)) != NULL;)
+        tls_directory_add(s->certs, l->domain);
     load_certs(s);
     if (s->have_cert)
         return true;
@@ -112,6 +112,8 @@ static bool start_tls(struct s2s *s)
         return false;
     }
     log_warn("s2s", "no certificate in %s: servers cannot reach us by TLS", s->conf->tls_directory);
+    tls_directory_free(s->certs);
+    s->certs = NULL;
     tls_ctx_free(s->tls);
     s->tls = NULL;
     return true;
@@ -155,6 +157,8 @@ static void on_sweep(struct timer *t, uint64_t now_ms)
     ring_timer_set(s->ring, t, SWEEP_MS);
     domain_sweep(s);
     posh_sweep(s->posh);
+    if (s->certs != NULL)
+        tls_directory_check(s->certs, clock_wall_ms());
     components_sweep(s);
 }
 
@@ -189,6 +193,7 @@ static void s2s_free(struct s2s *s)
     map_free(&s->locals);
     limits_free(&s->limits);
     idmap_free(&s->sources);
+    tls_directory_free(s->certs);
     tls_ctx_free(s->tls);
     xml_parser_free(s->server_kind.parser);
     xml_parser_free(s->component_kind.parser);

@@ -20,6 +20,7 @@ struct listener;
 struct posh;
 struct resolver;
 struct tls_ctx;
+struct tls_directory;
 
 /* A domain of this cluster. */
 struct local {
@@ -35,7 +36,8 @@ struct s2s {
     struct redis *redis;
     struct member *member;
     struct conn_hub hub;
-    struct tls_ctx *tls; /* NULL = no certificate */
+    struct tls_ctx *tls;         /* NULL = no certificate */
+    struct tls_directory *certs; /* then NULL, too */
     bool have_cert;
     struct stream_kind server_kind, component_kind;
     struct stream_kind bind_kind;    /* of components that speak XEP-0225 */

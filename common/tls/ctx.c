@@ -2,17 +2,17 @@
  * cluster.
  *
  * Each domain has an SSL_CTX of its own that shares the base's trust store; the server-name callback moves a
- * session there. A certificate and its key are read and checked apart from any context and put in force in
- * one call, so a broken file changes nothing. Sessions hold references to what they started with. */
+ * session there. Certificates are read into a fresh context, which is put in force when all of them
+ * are in it: a broken file changes nothing, and nothing of the old ones (another key type) goes on. Sessions
+ * hold references to what they started with. */
 #include <openssl/core_names.h>
 #include <openssl/err.h>
-#include <openssl/pem.h>
 #include <openssl/rand.h>
 #include <openssl/x509v3.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "common/tls/internal.h"
+#include "common/tls/slim/slim.h"
 
 struct tls_domain {
     char *name;
@@ -30,15 +30,6 @@ char *tls_take_error(const char *what)
                            has_data ? ", " : "", has_data ? data : "");
     ERR_clear_error();
     return line;
-}
-
-uint64_t tls_time_ms(const ASN1_TIME *t)
-{
-    struct tm tm;
-    if (t == NULL || ASN1_TIME_to_tm(t, &tm) != 1)
-        return 0;
-    time_t seconds = timegm(&tm);
-    return seconds > 0 ? (uint64_t)seconds * 1000 : 0;
 }
 
 /* Registered names are ASCII; a name that doesn't fit can't be one of ours. False then. */
@@ -135,10 +126,11 @@ static int on_verify(int good, X509_STORE_CTX *store)
 
 static SSL_CTX *make_ssl_ctx(struct tls_ctx *ctx)
 {
-    SSL_CTX *s = SSL_CTX_new_ex(NULL, tls_schedule_start(), TLS_method());
+    SSL_CTX *s = SSL_CTX_new(TLS_method());
     if (s == NULL)
         return NULL;
     SSL_CTX_set_mode(s, SSL_MODE_RELEASE_BUFFERS);
+    SSL_CTX_set_read_ahead(s, 1); /* a record by one call of the BIO, not two */
     SSL_CTX_set_options(s, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION | SSL_OP_CIPHER_SERVER_PREFERENCE |
                                SSL_OP_PRIORITIZE_CHACHA | SSL_OP_NO_TICKET);
     SSL_CTX_set_session_cache_mode(s, SSL_SESS_CACHE_OFF);
@@ -147,7 +139,7 @@ static SSL_CTX *make_ssl_ctx(struct tls_ctx *ctx)
     SSL_CTX_set_purpose(s, X509_PURPOSE_ANY);
     SSL_CTX_set_verify(s, ctx->config.request_client_cert ? SSL_VERIFY_PEER : SSL_VERIFY_NONE, on_verify);
     if (ctx->config.slim)
-        tls_capture_enable(s);
+        slim_watch_ctx(s);
     static const unsigned char id[] = "jackdaw";
     bool good =
         SSL_CTX_dane_enable(s) == 1 && SSL_CTX_set_session_id_context(s, id, sizeof id - 1) == 1 &&
@@ -171,6 +163,22 @@ static SSL_CTX *make_ssl_ctx(struct tls_ctx *ctx)
     return s;
 }
 
+static void enable_tickets(SSL_CTX *base)
+{
+    SSL_CTX_set_tlsext_ticket_key_evp_cb(base, on_ticket);
+    SSL_CTX_clear_options(base, SSL_OP_NO_TICKET);
+    SSL_CTX_set_num_tickets(base, 1);
+}
+
+/* What OpenSSL asks only of the context with which a session starts. */
+static void make_base(struct tls_ctx *ctx, SSL_CTX *base)
+{
+    SSL_CTX_set_tlsext_servername_callback(base, on_server_name);
+    SSL_CTX_set_tlsext_servername_arg(base, ctx);
+    if (ctx->ticket_keys != NULL)
+        enable_tickets(base);
+}
+
 struct tls_ctx *tls_ctx_new(const struct tls_config *config, char **error)
 {
     struct tls_ctx *ctx = xcalloc(1, sizeof *ctx);
@@ -179,7 +187,7 @@ struct tls_ctx *tls_ctx_new(const struct tls_config *config, char **error)
     CHECK(config->alpn == NULL || strlen(config->alpn) < 255);
     ctx->alpn = config->alpn != NULL ? xstrdup(config->alpn) : NULL;
     ctx->slice = BIO_new(tls_slice_method());
-    if (ctx->slice != NULL && tls_random_start()) {
+    if (ctx->slice != NULL) {
         BIO_set_init(ctx->slice, 1);
         ctx->base = make_ssl_ctx(ctx);
     }
@@ -198,8 +206,7 @@ struct tls_ctx *tls_ctx_new(const struct tls_config *config, char **error)
         tls_ctx_free(ctx);
         return NULL;
     }
-    SSL_CTX_set_tlsext_servername_callback(ctx->base, on_server_name);
-    SSL_CTX_set_tlsext_servername_arg(ctx->base, ctx);
+    make_base(ctx, ctx->base);
     return ctx;
 }
 
@@ -222,103 +229,56 @@ void tls_ctx_free(struct tls_ctx *ctx)
     free(ctx);
 }
 
-/* A certificate with its chain and key, as read from files. */
-struct pair {
-    X509 *leaf;
-    STACK_OF(X509) * chain;
-    EVP_PKEY *key;
-};
-
-static void pair_free(struct pair *p)
+SSL_CTX *tls_ctx_at(const struct tls_ctx *ctx, const char *domain)
 {
-    X509_free(p->leaf);
-    sk_X509_pop_free(p->chain, X509_free);
-    EVP_PKEY_free(p->key);
+    char lower[256];
+    struct tls_domain *d =
+        domain != NULL && lower_name(domain, lower) ? map_get(&ctx->domains, span_of(lower)) : NULL;
+    return domain == NULL ? ctx->base : d != NULL ? d->ssl : NULL;
 }
 
-static bool read_pair(const char *cert_file, const char *key_file, struct pair *p, char **error)
+static void put_in_force(struct tls_ctx *ctx, const char *lower, SSL_CTX *fresh)
 {
-    char no_password[] = ""; /* else OpenSSL would ask on the terminal */
-    const char *problem = "cannot read the certificate in", *file = cert_file;
-    BIO *in = BIO_new_file(cert_file, "r");
-    p->chain = sk_X509_new_null();
-    p->leaf = in != NULL ? PEM_read_bio_X509_AUX(in, NULL, NULL, NULL) : NULL;
-    if (p->leaf != NULL)
-        for (X509 *more; (more = PEM_read_bio_X509(in, NULL, NULL, NULL)) != NULL;)
-            sk_X509_push(p->chain, more);
-    BIO_free(in);
-    if (p->leaf == NULL)
-        goto fail;
-    ERR_clear_error(); /* the end of the file */
-    problem = "cannot read the private key in";
-    file = key_file;
-    in = BIO_new_file(key_file, "r");
-    p->key = in != NULL ? PEM_read_bio_PrivateKey(in, NULL, NULL, no_password) : NULL;
-    BIO_free(in);
-    if (p->key == NULL)
-        goto fail;
-    problem = "the private key does not belong to the certificate:";
-    if (X509_check_private_key(p->leaf, p->key) == 1)
-        return true;
-fail:;
-    char *what = xasprintf("%s %s", problem, file);
-    *error = tls_take_error(what);
-    free(what);
-    return false;
+    struct tls_domain *d = lower != NULL ? map_get(&ctx->domains, span_of(lower)) : NULL;
+    if (lower != NULL && d == NULL) {
+        d = xcalloc(1, sizeof *d);
+        d->name = xstrdup(lower);
+        map_put(&ctx->domains, span_of(d->name), d);
+    }
+    SSL_CTX **to = lower != NULL ? &d->ssl : &ctx->base;
+    SSL_CTX_free(*to);
+    *to = fresh;
 }
 
-bool tls_ctx_add_cert(struct tls_ctx *ctx, const char *domain, const char *cert_file, const char *key_file,
-                      char **error)
+bool tls_ctx_set_certs(struct tls_ctx *ctx, const char *domain, const struct tls_cert_files *files,
+                       unsigned count, char **error)
 {
     char lower[256];
     if (domain != NULL && !lower_name(domain, lower)) {
         *error = xasprintf("%s: the domain is too long for a certificate", domain);
         return false;
     }
-    struct pair p = {0};
-    struct tls_domain *d = domain != NULL ? map_get(&ctx->domains, span_of(lower)) : NULL;
-    bool good = read_pair(cert_file, key_file, &p, error);
-    SSL_CTX *fresh = NULL, *to = domain == NULL ? ctx->base : d != NULL ? d->ssl : NULL;
-    if (good && to == NULL) {
-        to = fresh = make_ssl_ctx(ctx);
-        if (fresh != NULL)
-            SSL_CTX_set1_cert_store(fresh, SSL_CTX_get_cert_store(ctx->base));
-    }
-    if (good && (to == NULL || SSL_CTX_use_cert_and_key(to, p.leaf, p.key, p.chain, 1) != 1)) {
-        char *what = xasprintf("cannot use the certificate in %s", cert_file);
-        *error = tls_take_error(what);
-        free(what);
-        good = false;
-    }
-    pair_free(&p);
-    if (good && fresh != NULL) {
-        d = xcalloc(1, sizeof *d);
-        d->name = xstrdup(lower);
-        d->ssl = fresh;
-        map_put(&ctx->domains, span_of(d->name), d);
-    } else if (fresh != NULL) {
+    SSL_CTX *fresh = make_ssl_ctx(ctx);
+    bool good = fresh != NULL;
+    if (good)
+        SSL_CTX_set1_cert_store(fresh, SSL_CTX_get_cert_store(ctx->base));
+    else
+        *error = tls_take_error("cannot set up TLS");
+    if (good && domain == NULL)
+        make_base(ctx, fresh);
+    for (unsigned i = 0; good && i < count; i++)
+        good = tls_use_pair(fresh, &files[i], error);
+    if (good)
+        put_in_force(ctx, domain != NULL ? lower : NULL, fresh);
+    else
         SSL_CTX_free(fresh);
-    }
     return good;
 }
 
-uint64_t tls_ctx_cert_expiry_ms(const struct tls_ctx *ctx, const char *domain)
+bool tls_ctx_set_cert(struct tls_ctx *ctx, const char *domain, const char *cert_file, const char *key_file,
+                      char **error)
 {
-    char lower[256];
-    struct tls_domain *d =
-        domain != NULL && lower_name(domain, lower) ? map_get(&ctx->domains, span_of(lower)) : NULL;
-    SSL_CTX *s = domain == NULL ? ctx->base : d != NULL ? d->ssl : NULL;
-    uint64_t first = 0;
-    if (s == NULL)
-        return 0;
-    for (long r = SSL_CTX_set_current_cert(s, SSL_CERT_SET_FIRST); r == 1;
-         r = SSL_CTX_set_current_cert(s, SSL_CERT_SET_NEXT)) {
-        X509 *x = SSL_CTX_get0_certificate(s);
-        uint64_t end = x != NULL ? tls_time_ms(X509_get0_notAfter(x)) : 0;
-        if (end != 0 && (first == 0 || end < first))
-            first = end;
-    }
-    return first;
+    return tls_ctx_set_certs(ctx, domain, &(struct tls_cert_files){cert_file, key_file}, 1, error);
 }
 
 void tls_ctx_set_ticket_keys(struct tls_ctx *ctx, const uint8_t (*keys)[TLS_TICKET_KEY_BYTES], unsigned count)
@@ -331,7 +291,5 @@ void tls_ctx_set_ticket_keys(struct tls_ctx *ctx, const uint8_t (*keys)[TLS_TICK
         OPENSSL_clear_free(ctx->ticket_keys, (size_t)ctx->ticket_keys_count * TLS_TICKET_KEY_BYTES);
     ctx->ticket_keys = copy;
     ctx->ticket_keys_count = count;
-    SSL_CTX_set_tlsext_ticket_key_evp_cb(ctx->base, on_ticket);
-    SSL_CTX_clear_options(ctx->base, SSL_OP_NO_TICKET);
-    SSL_CTX_set_num_tickets(ctx->base, 1);
+    enable_tickets(ctx->base);
 }

@@ -19,10 +19,10 @@ struct tls_ctx {
 
 struct tls {
     struct tls_ctx *ctx;
-    SSL *ssl;                    /* NULL once tls_slim has done its work */
-    struct tls_records *records; /* then */
-    struct tls_capture *capture; /* what tls_slim needs; NULL: it won't be called, or has been */
-    const char *version;         /* of a slim session; OpenSSL's */
+    SSL *ssl;                     /* NULL once tls_slim has done its work */
+    struct slim_records *records; /* then */
+    struct slim_notes *notes;     /* what tls_slim needs; NULL: it won't be called, or has been */
+    const char *version;          /* of a slim session; OpenSSL's */
     const char *cipher;
     char *preferred; /* tls_prefer_domain; NULL once the handshake is over */
     char *error;     /* the failure, NULL while there is none */
@@ -33,13 +33,6 @@ struct tls {
 /* The session that is being fed right now, for callbacks that get only OpenSSL's objects. */
 struct tls *tls_current(void);
 
-/* Lets OpenSSL take its random numbers from common/base/random.h, for good. False when it refuses. */
-bool tls_random_start(void);
-
-/* Makes our own key schedule of TLS 1.3 known to OpenSSL, for good. The property query with which a context
- * takes it; NULL (OpenSSL's own will do) when it is refused. */
-const char *tls_schedule_start(void);
-
 /* The BIO method of session.c, made at the first call. */
 BIO_METHOD *tls_slice_method(void);
 
@@ -49,12 +42,15 @@ char *tls_take_error(const char *what);
 /* The context that holds the certificate for a name (any case), the default's when there is none. */
 SSL_CTX *tls_ctx_for(struct tls_ctx *ctx, const char *name);
 
-/* slim.c: has the context tell of its sessions what tls_slim needs; where they keep it. */
-void tls_capture_enable(SSL_CTX *ctx);
-struct tls_capture *tls_capture_new(void);
-/* schedule.c: the session that is being fed has derived the secret of its traffic in one direction. */
-void tls_capture_secret(bool in, struct span secret);
-void tls_capture_free(struct tls_capture *c);
+/* The context of a domain (NULL = the default's), NULL when it has none of its own. */
+SSL_CTX *tls_ctx_at(const struct tls_ctx *ctx, const char *domain);
+
+/* cert.c: adds a certificate, its chain and key to a context. False with *error set (caller frees) when they
+ * can't be read, don't fit, or there is one of the same key type already. */
+bool tls_use_pair(SSL_CTX *to, const struct tls_cert_files *files, char **error);
+
+/* peer.c: tls_peer_matches for any certificate. */
+bool tls_cert_names(X509 *x, const char *domain, const char *service);
 
 /* Milliseconds since 1970 of an X.509 time; 0 when it can't be read. */
 uint64_t tls_time_ms(const ASN1_TIME *t);

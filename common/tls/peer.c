@@ -112,7 +112,12 @@ static bool other_name_matches(const OTHERNAME *o, const char *domain, const cha
 bool tls_peer_matches(struct tls *t, const char *domain, const char *service)
 {
     X509 *x = SSL_get0_peer_certificate(t->ssl);
-    if (x == NULL || domain[0] == '\0' || domain[0] == '.') /* a leading dot would mean "any below" */
+    return x != NULL && tls_cert_names(x, domain, service);
+}
+
+bool tls_cert_names(X509 *x, const char *domain, const char *service)
+{
+    if (domain[0] == '\0' || domain[0] == '.') /* a leading dot would mean "any below" */
         return false;
     bool match = false;
     GENERAL_NAMES *names = X509_get_ext_d2i(x, NID_subject_alt_name, NULL, NULL);

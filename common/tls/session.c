@@ -1,12 +1,12 @@
 /* One session. All sessions share one BIO that owns nothing: during a call it reads from the span that is
  * being fed and appends to the caller's out buffer (`slice`, per thread); between calls it is empty. OpenSSL
- * takes what is there, keeps a partial record itself and gives its record buffers back when they are empty.
+ * takes what is there, keeps partial records itself and gives its record buffers back when they are empty.
  */
 #include <openssl/err.h>
 #include <stdlib.h>
 
 #include "common/tls/internal.h"
-#include "common/tls/record.h"
+#include "common/tls/slim/slim.h"
 
 static _Thread_local struct {
     struct span in;
@@ -99,7 +99,7 @@ struct tls *tls_accept(struct tls_ctx *ctx)
 {
     struct tls *t = session_new(ctx);
     if (ctx->config.slim)
-        t->capture = tls_capture_new();
+        t->notes = slim_watch(t->ssl);
     SSL_set_accept_state(t->ssl);
     return t;
 }
@@ -117,8 +117,8 @@ void tls_free(struct tls *t)
     if (t == NULL)
         return;
     SSL_free(t->ssl);
-    tls_records_free(t->records);
-    tls_capture_free(t->capture);
+    slim_records_free(t->records);
+    slim_notes_free(t->notes);
     ERR_clear_error();
     free(t->preferred);
     free(t->error);
@@ -177,8 +177,9 @@ static enum tls_status step_handshake(struct tls *t)
 /* Reads while there is something to read; the last call that would only say so is saved. */
 static enum tls_status step_read(struct tls *t, struct buf *plain)
 {
+    size_t fed = slice.in.n; /* OpenSSL takes all at once, and each of its records is shorter */
     while (slice.in.n > 0 || SSL_has_pending(t->ssl)) {
-        size_t room = MIN(slice.in.n + (size_t)SSL_pending(t->ssl) + 64, (size_t)16384), got = 0;
+        size_t room = MIN(fed + (size_t)SSL_pending(t->ssl) + 64, (size_t)16384), got = 0;
         char *to = buf_reserve(plain, room);
         int r = SSL_read_ex(t->ssl, to, room, &got);
         if (r == 1) {
@@ -200,14 +201,41 @@ static enum tls_status step_read(struct tls *t, struct buf *plain)
 static enum tls_status feed_slim(struct tls *t, struct span in, struct buf *plain, struct buf *out)
 {
     const char *error;
+    enum slim_status now = slim_records_feed(t->records, in, plain, out, &error);
 
-    t->status = tls_records_feed(t->records, in, plain, out, &error);
-    if (t->status == TLS_FAILED) {
-        free(t->error);
-        t->error = xstrdup(error);
-        ERR_clear_error();
+    if (now == SLIM_OPEN)
+        return TLS_OPEN;
+    if (now == SLIM_CLOSED)
+        return t->status = TLS_CLOSED;
+    free(t->error);
+    t->error = xstrdup(error);
+    ERR_clear_error();
+    return t->status = TLS_FAILED;
+}
+
+bool tls_slim(struct tls *t)
+{
+    struct tls_info info;
+
+    if (t->records != NULL)
+        return true;
+    if (t->notes == NULL || t->status != TLS_OPEN)
+        return false;
+    tls_get_info(t, &info);
+    enum slim_offer offer = slim_take(t->notes, t->ssl, &t->records);
+    if (offer == SLIM_LATER)
+        return false;
+    if (offer == SLIM_TAKEN) {
+        t->version = info.version;
+        t->cipher = info.cipher;
+        SSL_free(t->ssl);
+        t->ssl = NULL;
+    } else {
+        slim_unwatch(t->ssl);
     }
-    return t->status;
+    slim_notes_free(t->notes);
+    t->notes = NULL;
+    return offer == SLIM_TAKEN;
 }
 
 enum tls_status tls_feed(struct tls *t, struct span in, struct buf *plain, struct buf *out)
@@ -236,7 +264,7 @@ bool tls_write(struct tls *t, struct span plain, struct buf *out)
         return true;
     size_t done = 0;
     if (t->records != NULL) {
-        if (!tls_records_write(t->records, plain, out))
+        if (!slim_records_write(t->records, plain, out))
             fail(t, "TLS write");
         return t->status == TLS_OPEN;
     }
@@ -253,7 +281,7 @@ void tls_close(struct tls *t, struct buf *out)
     if (t->status != TLS_OPEN && t->status != TLS_CLOSED)
         return;
     if (t->records != NULL) {
-        tls_records_close(t->records, out);
+        slim_records_close(t->records, out);
         return;
     }
     enter(t, (struct span){0}, out);

@@ -29,19 +29,54 @@ struct tls_config {
 struct tls_ctx *tls_ctx_new(const struct tls_config *config, char **error);
 void tls_ctx_free(struct tls_ctx *ctx);
 
-/* Loads (or on a reload replaces) the certificate chain and key of a domain, PEM files; several calls give
- * one domain an ECDSA and an RSA pair. domain is spelled as SNI does (A-labels, any case); NULL = the default
- * for unknown or missing SNI. Sessions that stand keep the old one. False with *error set (caller frees;
- * names the file), and the old certificate stays in force. */
-bool tls_ctx_add_cert(struct tls_ctx *ctx, const char *domain, const char *cert_file, const char *key_file,
+/* PEM files: a certificate with its chain behind it, and its private key. */
+struct tls_cert_files {
+    const char *cert, *key;
+};
+
+/* Puts the certificates of a domain in force, in place of all that it had; several have keys of different
+ * types (ECDSA beside RSA) and serve each client with what it can check. domain is spelled as SNI does
+ * (A-labels, any case); NULL = the default for unknown or missing SNI. Sessions that stand keep the old ones.
+ * False with *error set (caller frees; names the file), and the old ones stay in force. */
+bool tls_ctx_set_certs(struct tls_ctx *ctx, const char *domain, const struct tls_cert_files *files,
+                       unsigned count, char **error);
+
+/* The same with one. */
+bool tls_ctx_set_cert(struct tls_ctx *ctx, const char *domain, const char *cert_file, const char *key_file,
                       char **error);
 
-/* The same with DOMAIN.crt and DOMAIN.key (NULL: default.crt, default.key) of a directory, where the domain
- * is spelled with U-labels. True when they are in force; logs that, and why not when the file is there. */
-bool tls_ctx_load_cert(struct tls_ctx *ctx, const char *directory, const char *domain);
-
-/* When the certificate of a domain (NULL = default) runs out, ms since 1970; 0 when there is none. */
+/* When the first certificate of a domain (NULL = default) runs out, ms since 1970; 0 when there is none. */
 uint64_t tls_ctx_cert_expiry_ms(const struct tls_ctx *ctx, const char *domain);
+
+/* What a certificate should be. */
+struct tls_expect {
+    const char *ascii, *unicode; /* names this domain, with A-labels or U-labels; NULL = any */
+    uint64_t now_ms;             /* is valid now, ms since 1970 … */
+    unsigned warn_days;          /* … and for so long */
+};
+
+/* Appends a line for everything that is wrong with the certificates in force of a domain (NULL = default). */
+void tls_ctx_complaints(const struct tls_ctx *ctx, const char *domain, const struct tls_expect *expect,
+                        struct buf *out);
+
+/* The certificates that an operator keeps in a directory for some domains: DOMAIN.crt with DOMAIN.key, and
+ * beside or instead of them DOMAIN.ecdsa.crt/.key and DOMAIN.rsa.crt/.key, where the domain is spelled with
+ * U-labels; the same with "default" for all other names. */
+struct tls_directory;
+
+/* Reads nothing yet. warn_days: from when on it is logged that a certificate runs out. ctx outlives it. */
+struct tls_directory *tls_directory_new(struct tls_ctx *ctx, const char *path, unsigned warn_days);
+void tls_directory_free(struct tls_directory *d);
+
+/* A domain to look for (once, however often it is added). Before the first load, which makes the metrics. */
+void tls_directory_add(struct tls_directory *d, const char *domain);
+
+/* Puts in force what is there now, logs that, what is wrong with it, and why it could not be. The number of
+ * names (default is one) whose files were taken; the others keep what they had. */
+unsigned tls_directory_load(struct tls_directory *d, uint64_t now_ms);
+
+/* Once a day, whenever it is called: logs again what is wrong. now_ms since 1970. */
+void tls_directory_check(struct tls_directory *d, uint64_t now_ms);
 
 #define TLS_TICKET_KEY_BYTES 80
 /* Sets the session-ticket keys shared by all nodes: the first encrypts, all decrypt. Each is name 16, AES key
@@ -75,10 +110,11 @@ bool tls_write(struct tls *t, struct span plain, struct buf *out);
 /* Appends close_notify to *out. */
 void tls_close(struct tls *t, struct buf *out);
 
-/* Gives OpenSSL's session back and goes on with its keys alone (RFC 8446 §5), for a server session that will
- * only carry data from now on: 3 KiB in place of 14, and cheaper records. False, and all is as before, where
- * that can't be: not TLS 1.3, config.slim not set, keys renewed, or half a record waits (it may be called
- * again). After it there is no binding, no peer, and no more than version and cipher in tls_get_info. */
+/* Gives OpenSSL's session back and goes on with its keys alone (common/tls/slim), for a server session that
+ * will only carry data from now on: 3 KiB in place of 14, and cheaper records. False, and all is as before,
+ * where that can't be: not TLS 1.3, config.slim not set, keys renewed, or half a record waits (it may be
+ * called again). After it there is no binding, no peer, and no more than version and cipher in tls_get_info.
+ */
 bool tls_slim(struct tls *t);
 
 /* The last failure as one line, static until the next call. */

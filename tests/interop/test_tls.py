@@ -1,12 +1,17 @@
 #!/usr/bin/python3
 """TLS as OpenSSL's and GnuTLS's own programs speak it, in a session whose server side has given OpenSSL's object back
-(tls.slim_after_ms): data, new keys from either side, close_notify, and bytes that are no TLS.
+(tls.slim_after_ms): data, new keys from either side, close_notify, bytes that are no TLS; and certificates that are
+renewed while it runs.
 
 Usage: test_tls.py [TEST]..."""
 import asyncio
 import base64
+import os
+import re
+import signal
 import socket
 import ssl
+import subprocess
 import time
 import unittest
 
@@ -93,6 +98,68 @@ class Tls(InteropCase):
             await program.expect("</stream:stream>")
 
         self.run_async(run())
+
+    def test_openssl_with_short_fragments(self):
+        """max_fragment_length (RFC 6066): s_client gives up when a record is longer."""
+
+        async def run():
+            for length in (512, 4096):
+                program = await self.login(*self.openssl("-tls1_3", "-maxfraglen", str(length)))
+                program.write("<presence/>")
+                await program.expect("<presence [^>]*from=")
+                program.write(f"<message to='juliet@{DOMAIN}' type='chat'><body>{'x' * 6000}</body></message>")
+                await program.expect(f"<body>{'x' * 6000}</body>")
+                await self.ping(program, "after")
+                program.write("</stream:stream>")
+                await program.expect("</stream:stream>")
+                await program.ended()
+
+        self.run_async(run())
+
+    def served_key(self, sni=DOMAIN):
+        """The type of key in the certificate that c2s-1 shows."""
+        done = subprocess.run(["openssl", "s_client", "-connect", f"127.0.0.1:{self.cluster.port(1)}", "-starttls", "xmpp", "-xmpphost", DOMAIN, "-servername", sni],
+                              stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20)
+        text = subprocess.run(["openssl", "x509", "-noout", "-text"], input=done.stdout, capture_output=True, text=True).stdout
+        return re.search(r"Public Key Algorithm: (\S+)", text)[1]
+
+    def hang_up(self, ready):
+        """SIGHUP to c2s-1, which serves what is ready soon."""
+        os.kill(int((self.cluster.dir / "run/c2s-1.pid").read_text().split()[0]), signal.SIGHUP)
+        for _ in range(50):
+            if ready():
+                return
+            time.sleep(0.1)
+        self.fail("the reload had no effect")
+
+    def test_a_renewal_with_another_type_of_key(self):
+        tls = self.cluster.dir / "tls"
+        crt, key = tls / f"{DOMAIN}.crt", tls / f"{DOMAIN}.key"
+        old = crt.read_bytes(), key.read_bytes()
+        expiry = f'jackdaw_tls_certificate_expiry_timestamp_seconds{{domain="{DOMAIN}"}}'
+        self.assertEqual(self.served_key(), "id-ecPublicKey")
+        before = self.cluster.stats("c2s-1")[expiry]
+        standing = self.slim()
+        try:
+            subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "9", "-subj", f"/CN={DOMAIN}", "-addext", f"subjectAltName=DNS:{DOMAIN}",
+                            "-keyout", key, "-out", crt], check=True, capture_output=True)
+            self.hang_up(lambda: self.served_key() == "rsaEncryption")
+            after = self.cluster.stats("c2s-1")[expiry]
+            self.assertLess(after, before)
+            self.assertLess(abs(after - time.time() - 9 * 86400), 3600)
+            log = (self.cluster.dir / "log/c2s-1.log").read_text()
+            self.assertRegex(log, r"WARN .*certificate for localhost: it expires in 8 days")
+            # A broken file: the RSA one stays, and the log says so.
+            key.write_bytes(old[1])
+            said = log.count("not taken")
+            self.hang_up(lambda: (self.cluster.dir / "log/c2s-1.log").read_text().count("not taken") > said)
+            self.assertEqual(self.served_key(), "rsaEncryption")
+        finally:
+            crt.write_bytes(old[0])
+            key.write_bytes(old[1])
+            self.hang_up(lambda: self.served_key() == "id-ecPublicKey")
+        standing.ping()
+        standing.close()
 
     def slim(self):
         raw = Raw(self.cluster.port(1))

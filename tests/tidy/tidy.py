@@ -14,7 +14,7 @@ TOP_LEVEL = {"router", "c2s", "s2s", "common", "bench", "tests", "deploy", "CMak
 FOREIGN = [
     (r"liburing", {"ring"}),
     (r"libxml/", {"xml"}),
-    (r"openssl/", {"tls"}),
+    (r"openssl/", {"tls", "slim"}),
     (r"(gsasl|nettle/)", {"sasl"}),
     (r"zmq", {"bus"}),
     (r"hiredis/", {"redis"}),

@@ -258,7 +258,7 @@ static struct tls_ctx *make_ctx(void)
              "subjectAltName=DNS:conn.example -keyout %s -out %s 2>/dev/null",
              key, crt);
     assert_int_equal(system(command), 0);
-    assert_true(tls_ctx_add_cert(ctx, NULL, crt, key, &error));
+    assert_true(tls_ctx_set_cert(ctx, NULL, crt, key, &error));
     unlink(crt);
     unlink(key);
     rmdir(dir);

@@ -1,156 +1,5 @@
 /* Sessions back to back, and against plain OpenSSL objects as the independent other side. */
-#include <malloc.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
-
-#include <cmocka.h>
-#include <openssl/ec.h>
-#include <openssl/err.h>
-#include <openssl/pem.h>
-#include <openssl/ssl.h>
-#include <openssl/x509v3.h>
-
-#include "common/base/clock.h"
-#include "common/base/random.h"
-#include "common/tls/internal.h"
-
-static char dir[] = "/tmp/jackdaw-tls-XXXXXX";
-
-static char *path_of(const char *name, const char *ending)
-{
-    return xasprintf("%s/%s.%s", dir, name, ending);
-}
-
-static void add_extension(X509 *x, int nid, const char *value)
-{
-    X509V3_CTX v3;
-    X509V3_set_ctx_nodb(&v3);
-    X509V3_set_ctx(&v3, x, x, NULL, NULL, 0);
-    X509_EXTENSION *e = X509V3_EXT_conf_nid(NULL, &v3, nid, value);
-    assert_non_null(e);
-    X509_add_ext(x, e, -1);
-    X509_EXTENSION_free(e);
-}
-
-/* Writes name.crt and name.key: self-signed, with these alternative names, valid for `days`. */
-static void make_cert(const char *name, const char *key_type, const char *names, int days)
-{
-    EVP_PKEY *key = strcmp(key_type, "EC") == 0    ? EVP_EC_gen("P-256")
-                    : strcmp(key_type, "RSA") == 0 ? EVP_RSA_gen(2048)
-                                                   : EVP_PKEY_Q_keygen(NULL, NULL, key_type);
-    assert_non_null(key);
-    X509 *x = X509_new();
-    X509_set_version(x, 2);
-    ASN1_INTEGER_set(X509_get_serialNumber(x), (long)(random_u64() >> 34));
-    X509_gmtime_adj(X509_getm_notBefore(x), -86400);
-    X509_gmtime_adj(X509_getm_notAfter(x), days * 86400L);
-    X509_set_pubkey(x, key);
-    X509_NAME *subject = X509_get_subject_name(x);
-    X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_UTF8, (const uint8_t *)"cn.example", -1, -1, 0);
-    X509_set_issuer_name(x, subject);
-    add_extension(x, NID_subject_alt_name, names);
-    add_extension(x, NID_ext_key_usage, "serverAuth");
-    assert_true(X509_sign(x, key, strcmp(key_type, "ED25519") == 0 ? NULL : EVP_sha256()) > 0);
-    char *cert_file = path_of(name, "crt"), *key_file = path_of(name, "key");
-    FILE *f = fopen(cert_file, "w");
-    assert_non_null(f);
-    PEM_write_X509(f, x);
-    fclose(f);
-    f = fopen(key_file, "w");
-    assert_non_null(f);
-    PEM_write_PrivateKey(f, key, NULL, NULL, 0, NULL, NULL);
-    fclose(f);
-    free(cert_file);
-    free(key_file);
-    X509_free(x);
-    EVP_PKEY_free(key);
-}
-
-static void add_cert(struct tls_ctx *ctx, const char *domain, const char *name)
-{
-    char *cert_file = path_of(name, "crt"), *key_file = path_of(name, "key"), *error = NULL;
-    if (!tls_ctx_add_cert(ctx, domain, cert_file, key_file, &error))
-        fail_msg("%s", error);
-    free(cert_file);
-    free(key_file);
-}
-
-static struct tls_ctx *make_ctx(struct tls_config config)
-{
-    char *error = NULL;
-    struct tls_ctx *ctx = tls_ctx_new(&config, &error);
-    if (ctx == NULL)
-        fail_msg("%s", error);
-    return ctx;
-}
-
-static struct tls_ctx *make_server(bool tls12)
-{
-    struct tls_ctx *ctx = make_ctx((struct tls_config){.alpn = "xmpp-client", .allow_tls12 = tls12});
-    add_cert(ctx, NULL, "one");
-    return ctx;
-}
-
-/* A client and a server of ours and the bytes between them. */
-struct pair {
-    struct tls *a, *b;
-    struct buf to_a, to_b, at_a, at_b;
-    enum tls_status a_is, b_is;
-};
-
-static void pair_free(struct pair *p)
-{
-    tls_free(p->a);
-    tls_free(p->b);
-    buf_free(&p->to_a);
-    buf_free(&p->to_b);
-    buf_free(&p->at_a);
-    buf_free(&p->at_b);
-}
-
-/* Moves everything that is under way, `step` bytes a call. */
-static void pump(struct pair *p, size_t step)
-{
-    while (p->to_a.n > 0 || p->to_b.n > 0) {
-        struct buf from = p->to_b;
-        p->to_b = (struct buf){0};
-        for (size_t i = 0; i < from.n; i += step)
-            p->b_is = tls_feed(p->b, span_sub(buf_span(&from), i, step), &p->at_b, &p->to_a);
-        buf_free(&from);
-        from = p->to_a;
-        p->to_a = (struct buf){0};
-        for (size_t i = 0; i < from.n; i += step)
-            p->a_is = tls_feed(p->a, span_sub(buf_span(&from), i, step), &p->at_a, &p->to_b);
-        buf_free(&from);
-    }
-}
-
-static struct pair handshake(struct tls_ctx *client, struct tls_ctx *server, const char *name, size_t step)
-{
-    struct pair p = {.a = tls_connect(client, name), .b = tls_accept(server)};
-    p.a_is = tls_feed(p.a, (struct span){0}, &p.at_a, &p.to_b);
-    pump(&p, step);
-    return p;
-}
-
-static void talk(struct pair *p, size_t step)
-{
-    struct buf big = {0};
-    for (int i = 0; i < 40000; i++)
-        buf_add_char(&big, (char)('a' + i % 26));
-    buf_clear(&p->at_a);
-    buf_clear(&p->at_b);
-    assert_true(tls_write(p->a, SPAN("<hello/>"), &p->to_b));
-    assert_true(tls_write(p->b, buf_span(&big), &p->to_a));
-    pump(p, step);
-    assert_true(span_is(buf_span(&p->at_b), "<hello/>"));
-    assert_true(span_eq(buf_span(&p->at_a), buf_span(&big)));
-    buf_free(&big);
-}
+#include "tests/unit/tls/fixture.h"
 
 static void data_both_ways(void **state)
 {
@@ -183,21 +32,6 @@ static void data_both_ways(void **state)
     }
 }
 
-/* What the certificate shown to a client is, by tls_peer_matches. */
-static bool shows(struct tls_ctx *client, struct tls_ctx *server, const char *sni, const char *prefer,
-                  const char *expect)
-{
-    struct pair p = {.a = tls_connect(client, sni), .b = tls_accept(server)};
-    if (prefer != NULL)
-        tls_prefer_domain(p.b, prefer);
-    p.a_is = tls_feed(p.a, (struct span){0}, &p.at_a, &p.to_b);
-    pump(&p, 1000);
-    assert_int_equal(p.a_is, TLS_OPEN);
-    bool match = tls_peer_matches(p.a, expect, "xmpp-client");
-    pair_free(&p);
-    return match;
-}
-
 static void certificate_by_name(void **state)
 {
     (void)state;
@@ -213,40 +47,6 @@ static void certificate_by_name(void **state)
     assert_true(shows(client, server, NULL, "Two.Example", "two.example"));
     assert_true(shows(client, server, NULL, NULL, "one.example"));
     assert_true(shows(client, server, "one.example", "two.example", "one.example"));
-    tls_ctx_free(client);
-    tls_ctx_free(server);
-}
-
-static void reload(void **state)
-{
-    (void)state;
-    struct tls_ctx *server = make_server(true);
-    struct tls_ctx *client = make_ctx((struct tls_config){0});
-    add_cert(server, "two.example", "two");
-    uint64_t day = 86400000, now = clock_wall_ms();
-    assert_true(tls_ctx_cert_expiry_ms(server, NULL) > now + 29 * day);
-    assert_true(tls_ctx_cert_expiry_ms(server, "two.example") < now + 11 * day);
-    assert_int_equal(tls_ctx_cert_expiry_ms(server, "none.example"), 0);
-    struct pair standing = handshake(client, server, "two.example", 1000);
-    /* broken files leave the old certificate in force and are named */
-    char *cert_file = path_of("one", "crt"), *key_file = path_of("two", "key"), *error = NULL;
-    assert_false(tls_ctx_add_cert(server, "two.example", cert_file, key_file, &error));
-    assert_non_null(strstr(error, key_file));
-    free(error);
-    assert_false(tls_ctx_add_cert(server, "new.example", "/nonexistent/x.crt", key_file, &error));
-    assert_non_null(strstr(error, "/nonexistent/x.crt"));
-    free(error);
-    assert_false(tls_ctx_add_cert(server, NULL, key_file, key_file, &error));
-    free(error);
-    free(cert_file);
-    free(key_file);
-    assert_true(shows(client, server, "two.example", NULL, "two.example"));
-    add_cert(server, "two.example", "three");
-    assert_true(shows(client, server, "two.example", NULL, "three.example"));
-    assert_true(tls_ctx_cert_expiry_ms(server, "two.example") > now + 29 * day);
-    talk(&standing, 1000);
-    assert_true(tls_peer_matches(standing.a, "two.example", NULL));
-    pair_free(&standing);
     tls_ctx_free(client);
     tls_ctx_free(server);
 }
@@ -363,69 +163,6 @@ static void bindings(void **state)
     tls_ctx_free(server);
 }
 
-/* A client made of plain OpenSSL objects, memory BIOs and all. */
-struct plain_client {
-    SSL_CTX *ctx;
-    SSL *ssl;
-};
-
-static void plain_start(struct plain_client *c, SSL_SESSION *resume)
-{
-    c->ssl = SSL_new(c->ctx);
-    SSL_set_bio(c->ssl, BIO_new(BIO_s_mem()), BIO_new(BIO_s_mem()));
-    SSL_set_connect_state(c->ssl);
-    if (resume != NULL)
-        SSL_set_session(c->ssl, resume);
-}
-
-/* Runs both until nothing moves; the server's last status. */
-static enum tls_status plain_run(struct plain_client *c, struct tls *server, struct buf *plain)
-{
-    enum tls_status now = TLS_HANDSHAKING;
-    struct buf out = {0};
-    char bytes[20000];
-    for (;;) {
-        if (SSL_do_handshake(c->ssl) == 1)
-            SSL_read(c->ssl, bytes, sizeof bytes);
-        int n = BIO_read(SSL_get_wbio(c->ssl), bytes, sizeof bytes);
-        if (n <= 0)
-            break;
-        buf_clear(&out);
-        now = tls_feed(server, span_make(bytes, (size_t)n), plain, &out);
-        BIO_write(SSL_get_rbio(c->ssl), out.p, (int)out.n);
-    }
-    buf_free(&out);
-    ERR_clear_error();
-    return now;
-}
-
-static SSL_SESSION *seen_session;
-static int keep_session(SSL *ssl, SSL_SESSION *session)
-{
-    (void)ssl;
-    SSL_SESSION_free(seen_session);
-    seen_session = session;
-    return 1;
-}
-
-static struct plain_client plain_new(int version)
-{
-    struct plain_client c = {.ctx = SSL_CTX_new(TLS_client_method())};
-    SSL_CTX_set_max_proto_version(c.ctx, version);
-    SSL_CTX_set_min_proto_version(c.ctx, version);
-    SSL_CTX_set_session_cache_mode(c.ctx, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
-    SSL_CTX_sess_set_new_cb(c.ctx, keep_session);
-    return c;
-}
-
-static void plain_free(struct plain_client *c)
-{
-    SSL_free(c->ssl);
-    SSL_CTX_free(c->ctx);
-    SSL_SESSION_free(seen_session);
-    seen_session = NULL;
-}
-
 /* One connection; whether it resumed. The client keeps the newest session. */
 static bool resumes(struct plain_client *c, struct tls_ctx *ctx)
 {
@@ -530,39 +267,6 @@ static void versions_and_alpn(void **state)
     buf_free(&plain);
 }
 
-static void ecdsa_and_rsa(void **state)
-{
-    (void)state;
-    struct tls_ctx *server = make_server(true);
-    add_cert(server, NULL, "rsa");
-    struct plain_client c = plain_new(TLS1_2_VERSION);
-    struct buf plain = {0};
-    static const char *const ciphers[] = {"ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-RSA-AES128-GCM-SHA256"};
-    for (size_t i = 0; i < 2; i++) {
-        struct tls *t = tls_accept(server);
-        plain_start(&c, NULL);
-        SSL_set_cipher_list(c.ssl, ciphers[i]);
-        assert_int_equal(plain_run(&c, t, &plain), TLS_OPEN);
-        struct tls_info info;
-        tls_get_info(t, &info);
-        assert_string_equal(info.cipher, ciphers[i]);
-        /* each certificate's own hash, as the client sees it */
-        struct buf cb = {0};
-        uint8_t mine[EVP_MAX_MD_SIZE];
-        unsigned n = 0;
-        X509_digest(SSL_get0_peer_certificate(c.ssl), EVP_sha256(), mine, &n);
-        assert_true(tls_get_binding(t, TLS_BINDING_SERVER_END_POINT, &cb));
-        assert_true(span_eq(buf_span(&cb), span_make(mine, n)));
-        buf_free(&cb);
-        tls_free(t);
-        SSL_free(c.ssl);
-        c.ssl = NULL;
-    }
-    plain_free(&c);
-    tls_ctx_free(server);
-    buf_free(&plain);
-}
-
 static void junk(void **state)
 {
     (void)state;
@@ -621,176 +325,18 @@ static void no_certificate(void **state)
     free(error);
 }
 
-/* Printed: what an idle session costs after traffic. */
-static struct tls_ctx *make_slim_server(void)
-{
-    struct tls_ctx *server =
-        make_ctx((struct tls_config){.alpn = "xmpp-client", .allow_tls12 = true, .slim = true});
-    uint8_t keys[1][TLS_TICKET_KEY_BYTES];
-    add_cert(server, NULL, "one");
-    random_bytes(keys, sizeof keys);
-    tls_ctx_set_ticket_keys(server, (const uint8_t(*)[TLS_TICKET_KEY_BYTES])keys, 1);
-    return server;
-}
-
-static size_t heap_of_idle(struct tls_ctx *server, bool slimmed)
-{
-    enum { COUNT = 200 };
-    struct tls_ctx *client = make_ctx((struct tls_config){0});
-    uint8_t keys[1][TLS_TICKET_KEY_BYTES];
-    random_bytes(keys, sizeof keys);
-    tls_ctx_set_ticket_keys(server, (const uint8_t(*)[TLS_TICKET_KEY_BYTES])keys, 1);
-    struct tls **kept = xcalloc(COUNT, sizeof *kept);
-    struct pair first = handshake(client, server, "one.example", 1000);
-    pair_free(&first);
-    size_t before = mallinfo2().uordblks;
-    for (int i = 0; i < COUNT; i++) {
-        struct pair p = handshake(client, server, "one.example", 1000);
-        talk(&p, 1000);
-        assert_int_equal(tls_slim(p.b), slimmed);
-        kept[i] = p.b;
-        p.b = NULL;
-        pair_free(&p);
-    }
-    size_t each = (mallinfo2().uordblks - before) / COUNT;
-    for (int i = 0; i < COUNT; i++)
-        tls_free(kept[i]);
-    free(kept);
-    tls_ctx_free(client);
-    tls_ctx_free(server);
-    return each;
-}
-
-static void idle_memory(void **state)
-{
-    (void)state;
-    size_t whole = heap_of_idle(make_server(true), false), slimmed = heap_of_idle(make_slim_server(), true);
-    printf("idle TLS session: %zu bytes of heap, %zu when slim\n", whole, slimmed);
-    assert_true(whole < 20000 && slimmed < 5000);
-}
-
-/* The client is OpenSSL throughout: it must not notice. */
-static void slim(void **state)
-{
-    (void)state;
-    static const size_t steps[] = {1, 7, 100000};
-    struct tls_ctx *server = make_slim_server(),
-                   *client = make_ctx((struct tls_config){.alpn = "xmpp-client"});
-    for (size_t i = 0; i < ARRAY_LEN(steps); i++)
-        for (int talks = 0; talks < 3; talks++) { /* before the change */
-            struct pair p = handshake(client, server, "one.example", steps[i]);
-            for (int k = 0; k < talks; k++)
-                talk(&p, steps[i]);
-            assert_true(tls_slim(p.b));
-            assert_true(tls_slim(p.b)); /* once more does nothing */
-            talk(&p, steps[i]);
-            assert_int_equal(
-                SSL_key_update(p.a->ssl, talks % 2 ? SSL_KEY_UPDATE_REQUESTED : SSL_KEY_UPDATE_NOT_REQUESTED),
-                1);
-            talk(&p, steps[i]);
-            talk(&p, steps[i]);
-            struct tls_info info;
-            tls_get_info(p.b, &info);
-            assert_string_equal(info.version, "TLSv1.3");
-            assert_string_equal(info.cipher, "TLS_AES_128_GCM_SHA256");
-            assert_false(tls_get_binding(p.b, TLS_BINDING_EXPORTER, NULL));
-            tls_close(i == 0 ? p.b : p.a, i == 0 ? &p.to_a : &p.to_b);
-            pump(&p, steps[i]);
-            assert_int_equal(i == 0 ? p.a_is : p.b_is, TLS_CLOSED);
-            pair_free(&p);
-        }
-    tls_ctx_free(client);
-    tls_ctx_free(server);
-}
-
-static void slim_only_when_it_can(void **state)
-{
-    (void)state;
-    struct tls_ctx *server = make_slim_server(), *other = make_server(true);
-    struct tls_ctx *client = make_ctx((struct tls_config){.alpn = "xmpp-client", .allow_tls12 = true});
-    struct pair p = {.a = tls_connect(client, "one.example"), .b = tls_accept(server)};
-    assert_false(tls_slim(p.b)); /* the handshake is not over */
-    p.a_is = tls_feed(p.a, (struct span){0}, &p.at_a, &p.to_b);
-    pump(&p, 1000);
-    assert_false(tls_slim(p.a)); /* a client */
-    assert_true(tls_write(p.a, SPAN("<half/>"), &p.to_b));
-    tls_feed(p.b, span_sub(buf_span(&p.to_b), 0, 10), &p.at_b, &p.to_a);
-    assert_false(tls_slim(p.b)); /* half a record is inside */
-    tls_feed(p.b, span_sub(buf_span(&p.to_b), 10, p.to_b.n), &p.at_b, &p.to_a);
-    buf_clear(&p.to_b);
-    assert_true(span_is(buf_span(&p.at_b), "<half/>"));
-    assert_true(tls_slim(p.b));
-    talk(&p, 1000);
-    pair_free(&p);
-    p = handshake(client, server, "one.example", 1000); /* keys were renewed */
-    SSL_key_update(p.a->ssl, SSL_KEY_UPDATE_NOT_REQUESTED);
-    talk(&p, 1000);
-    assert_false(tls_slim(p.b));
-    talk(&p, 1000);
-    pair_free(&p);
-    p = handshake(client, other, "one.example", 1000); /* the context was not told */
-    assert_false(tls_slim(p.b));
-    pair_free(&p);
-    SSL_CTX_set_max_proto_version(client->base, TLS1_2_VERSION);
-    p = handshake(client, server, "one.example", 1000);
-    assert_false(tls_slim(p.b));
-    talk(&p, 1000);
-    pair_free(&p);
-    tls_ctx_free(client);
-    tls_ctx_free(server);
-    tls_ctx_free(other);
-}
-
-static int set_up(void **state)
-{
-    (void)state;
-    if (mkdtemp(dir) == NULL)
-        return -1;
-    make_cert("one", "EC", "DNS:one.example", 30);
-    make_cert("two", "EC", "DNS:two.example", 10);
-    make_cert("three", "EC", "DNS:three.example", 30);
-    make_cert("expired", "EC", "DNS:expired.example", 0);
-    make_cert("rsa", "RSA", "DNS:one.example", 30);
-    make_cert("ed", "ED25519", "DNS:ed.example", 30);
-    make_cert("names", "EC",
-              "DNS:names.example,DNS:*.wild.example,"
-              "otherName:1.3.6.1.5.5.7.8.7;IA5STRING:_xmpp-server.srv.example,"
-              "otherName:1.3.6.1.5.5.7.8.5;UTF8:addr.example",
-              30);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    static const char *const made[] = {"one", "two", "three", "expired", "rsa", "ed", "names"};
-    for (size_t i = 0; i < ARRAY_LEN(made); i++) {
-        char *cert_file = path_of(made[i], "crt"), *key_file = path_of(made[i], "key");
-        unlink(cert_file);
-        unlink(key_file);
-        free(cert_file);
-        free(key_file);
-    }
-    return rmdir(dir);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(data_both_ways),
         cmocka_unit_test(certificate_by_name),
-        cmocka_unit_test(reload),
         cmocka_unit_test(names),
         cmocka_unit_test(client_certificate),
         cmocka_unit_test(bindings),
         cmocka_unit_test(tickets),
         cmocka_unit_test(versions_and_alpn),
-        cmocka_unit_test(ecdsa_and_rsa),
         cmocka_unit_test(junk),
         cmocka_unit_test(no_certificate),
-        cmocka_unit_test(idle_memory),
-        cmocka_unit_test(slim),
-        cmocka_unit_test(slim_only_when_it_can),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
