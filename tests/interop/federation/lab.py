@@ -243,6 +243,15 @@ class Jackdaw:
     def client(self, user, resource="r", domain=None, presence="<presence/>"):
         return Client(self.client_port, user, domain or self.domain, resource, presence)
 
+    def redis(self, *words):
+        """One command to its Redis; the raw answer (a short one)."""
+        line = f"*{len(words)}\r\n" + "".join(f"${len(w.encode())}\r\n{w}\r\n" for w in words)
+        with socket.socket(socket.AF_UNIX) as s:
+            s.settimeout(WAIT_S)
+            s.connect(re.search(r'^\s*url = "unix://([^"]+)"', (self.dir / "jackdaw.conf").read_text(), re.M).group(1))
+            s.sendall(line.encode())
+            return s.recv(4096)
+
     def stats(self, figure):
         total = 0
         for i in range(1, self.s2s + 1):
