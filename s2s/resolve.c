@@ -268,9 +268,10 @@ static void on_answer(void *mine, int error, struct ub_result *r)
 static void on_timer(struct timer *t, uint64_t now_ms)
 {
     struct resolve_call *c = CONTAINER_OF(t, struct resolve_call, timer);
+    struct target fixed = c->fixed; /* the call is gone when its owner looks at it */
     (void)now_ms;
     if (c->domain[0] == '\0')
-        finish(c, c->result, &c->fixed, c->result == RESOLVE_OK);
+        finish(c, c->result, &fixed, c->result == RESOLVE_OK);
     else if (c->addressing)
         c->failed = true, finish_addresses(c);
     else if (c->host_count > 0) { /* one SRV name has answered: go on with that */

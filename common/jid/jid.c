@@ -256,12 +256,14 @@ struct span jid_local(const struct jid *j)
 
 struct span jid_domain(const struct jid *j)
 {
-    return (struct span){j->p + domain_at(j), j->domain_n};
+    return j->p != NULL ? (struct span){j->p + domain_at(j), j->domain_n}
+                        : (struct span){0}; /* an empty one */
 }
 
 struct span jid_resource(const struct jid *j)
 {
-    return (struct span){j->p + domain_at(j) + j->domain_n + (j->resource_n > 0), j->resource_n};
+    size_t at = domain_at(j) + j->domain_n + (j->resource_n > 0);
+    return (struct span){j->p != NULL ? j->p + at : NULL, j->resource_n};
 }
 
 /* XEP-0106 §4.2: the ten characters and their codes. */
