@@ -19,6 +19,13 @@ int check_sent(struct client *from, int to_user, int to_client)
     return w.message_count++;
 }
 
+int check_said(int session, int to_user, uint32_t seq)
+{
+    struct client speaker = {.session = session};
+    speaker.said_seq[to_user] = seq - 1;
+    return check_sent(&speaker, to_user, -1);
+}
+
 void check_acked(int message)
 {
     sim_say("m%d is acknowledged", message);
@@ -187,7 +194,9 @@ static void check_routers(void)
 static void check_managers(void)
 {
     int left = 0;
-    for (int i = ROUTERS; i < NODES && !w.failed; i++)
+    if (gateway_left() > 0)
+        sim_fail("the gateway has %zu stanzas that nobody has taken", gateway_left());
+    for (int i = ROUTERS; i < GATEWAY && !w.failed; i++)
         if (!manager_is_clean(&w.nodes[i], &left))
             sim_fail("%s has work left: %d stanzas", w.nodes[i].name, left);
 }

@@ -296,7 +296,7 @@ void fault_heal(void)
             link_cut(i, j, false);
         node_redis(n, true);
         node_start(n);
-        if (!n->router)
+        if (!n->router && n->at != GATEWAY)
             manager_flow(n, false);
     }
 }

@@ -176,6 +176,8 @@ void node_start(struct node *n)
         n->core = core_new(&out, n->view, w.conf, n->name, n->incarnation);
         store_mem_set_weather(n->view, n->redis_away ? STORE_MEM_AWAY : STORE_MEM_FAIR);
         core_store_state(n->core, !n->redis_away, sim_ms());
+    } else if (n->at == GATEWAY) {
+        gateway_started(n);
     } else {
         manager_started(n);
     }
@@ -259,6 +261,8 @@ void node_member_events(struct node *n, unsigned events, struct member_node *old
         sim_say("%s sees epoch %u", n->name, n->member.epoch);
         if (n->router)
             core_epoch(n->core, n->member.epoch, sim_ms());
+        else if (n->at == GATEWAY)
+            gateway_moves(n);
         else
             manager_epoch(n);
     }
@@ -272,6 +276,8 @@ void node_frame(struct node *n, struct endpoint *from, struct span frame)
     if (n->router) {
         core_frame(n->core, w.nodes[from->peer].name, from->incarnation, frame, sim_ms());
         node_turn_soon(n);
+    } else if (n->at == GATEWAY) {
+        gateway_frame(n, frame);
     } else {
         manager_frame(n, from, frame);
     }
@@ -280,7 +286,9 @@ void node_frame(struct node *n, struct endpoint *from, struct span frame)
 void node_peer_up(struct node *n, struct endpoint *e)
 {
     (void)e;
-    if (!n->router)
+    if (n->at == GATEWAY)
+        gateway_moves(n);
+    else if (!n->router)
         manager_peer_up(n);
 }
 
@@ -290,6 +298,8 @@ void node_peer_gone(struct node *n, struct endpoint *e)
     if (n->router) {
         core_node_gone(n->core, w.nodes[e->peer].name, e->incarnation, sim_ms());
         node_turn_soon(n);
+    } else if (n->at == GATEWAY) {
+        gateway_peer_gone(n, e);
     } else {
         manager_peer_gone(n, e);
     }

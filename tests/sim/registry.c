@@ -3,6 +3,7 @@
  * lost, a node that cannot reach Redis gets no answer although its request may have been done. */
 #include "tests/sim/sim.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 struct record {
@@ -151,12 +152,14 @@ static void redis_does(struct operation *op)
     op->answer.epoch = epoch;
     op->answer.has_nodes = op->known != epoch;
     struct member_node *nodes = sim_alloc(NODES * sizeof *nodes);
-    for (int i = ROUTERS; i < NODES; i++) /* "c2s-…" sorts before "router-…" */
+    for (int i = ROUTERS; i < GATEWAY; i++) /* "c2s-…" sorts before "router-…" */
         if (op->answer.has_nodes && records[i].there)
             nodes[op->answer.count++] = records[i].node;
     for (int i = 0; i < ROUTERS; i++)
         if (op->answer.has_nodes && records[i].there)
             nodes[op->answer.count++] = records[i].node;
+    if (op->answer.has_nodes && records[GATEWAY].there) /* "s2s-…" behind both */
+        nodes[op->answer.count++] = records[GATEWAY].node;
     op->answer.has_nodes = op->answer.count > 0;
     op->answer.nodes = nodes;
 }
@@ -278,7 +281,7 @@ void registry_node_started(struct node *n)
 {
     struct member_node self = {.incarnation = n->incarnation};
     memcpy(self.name, n->name, sizeof n->name);
-    memcpy(self.role, n->router ? "router" : "c2s", n->router ? 7 : 4);
+    snprintf(self.role, sizeof self.role, "%s", n->router ? "router" : n->at == GATEWAY ? "s2s" : "c2s");
     n->renewing = n->looking = n->look_again = false;
     member_core_init(&n->member, &self, LEASE_MS);
     plan(n);

@@ -1,10 +1,11 @@
 /* The whole cluster in one process, from a seed (DESIGN.md, "Sans I/O").
  *
  * Real: router cores (router/core.h) with all features, the wire codec, the membership logic
- * (common/member/core.h), the store in memory. Models: connection managers (manager.c follows c2s/uplink.c
- * and c2s/sm.c rule by rule), clients with stream management (client.c), the links with the rules of
- * common/bus/bus.h (link.c), Redis's list of members with those of functions.lua (registry.c), and what goes
- * wrong (fault.c). check.c keeps the ledger of all messages and judges.
+ * (common/member/core.h), the outbox of server streams (common/outbox), the store in memory. Models:
+ * connection managers (manager.c follows c2s/uplink.c and c2s/sm.c rule by rule), a server stream
+ * (gateway.c), clients with stream management (client.c), the links with the rules of common/bus/bus.h
+ * (link.c), Redis's list of members with those of functions.lua (registry.c), and what goes wrong (fault.c).
+ * check.c keeps the ledger of all messages and judges.
  *
  * Time is virtual, in microseconds; everything that happens is an event in one queue; all chance comes from
  * one generator. Objects of a run live until its end (sim_alloc). */
@@ -22,7 +23,8 @@
 
 #define ROUTERS     3
 #define MANAGERS    2
-#define NODES       (ROUTERS + MANAGERS)
+#define GATEWAY     (ROUTERS + MANAGERS) /* the node of s2s */
+#define NODES       (GATEWAY + 1)
 #define USERS_MAX   4
 #define CLIENTS_MAX 6
 #define VOIDED_MAX  32
@@ -281,6 +283,14 @@ void manager_line(struct manager_conn *c, const struct line *l);
 void manager_flow(struct node *n, bool hold);
 bool manager_is_clean(const struct node *n, int *left);
 
+/* gateway.c */
+void gateway_started(struct node *n);
+void gateway_frame(struct node *n, struct span frame);
+void gateway_moves(struct node *n);
+void gateway_peer_gone(struct node *n, const struct endpoint *e);
+size_t gateway_left(void);
+void gateway_free(void);
+
 /* client.c */
 void client_start(struct client *c);
 void client_line(struct client *c, struct stream_pipe *p, const struct line *l);
@@ -301,6 +311,7 @@ void fault_heal(void);
 
 /* check.c */
 int check_sent(struct client *from, int to_user, int to_client);
+int check_said(int session, int to_user, uint32_t seq); /* by a server stream, to the bare JID */
 void check_acked(int message);
 void check_got(struct client *c, int message, bool error);
 void check_written(int message);

@@ -220,8 +220,11 @@ static void begin(uint64_t seed, bool verbose, bool frames)
         struct node *n = &w.nodes[i];
         n->at = i;
         n->router = i < ROUTERS;
-        snprintf(n->name, sizeof n->name, "%s-%d", n->router ? "router" : "c2s",
-                 n->router ? i + 1 : i - ROUTERS + 1);
+        snprintf(n->name, sizeof n->name, "%s-%d",
+                 n->router      ? "router"
+                 : i == GATEWAY ? "s2s"
+                                : "c2s",
+                 n->router || i == GATEWAY ? i % GATEWAY + 1 : i - ROUTERS + 1);
     }
     for (int i = 0; i < w.clients; i++) {
         struct client *c = &w.client[i];
@@ -238,6 +241,7 @@ static void end(void)
 {
     for (int i = 0; i < NODES; i++)
         node_free(&w.nodes[i]);
+    gateway_free();
     for (size_t i = 0; i < heap_n; i++)
         heap[i].fn = NULL;
     store_world_free(w.store);
