@@ -39,6 +39,7 @@ struct acks {
     struct list peers; /* in hub.peers: all of them */
     struct bus_peer *peer;
     struct buf pairs;
+    struct buf connections;
 };
 
 static void hub_send(struct bus_peer *peer, const struct wire_frame *f)
@@ -52,7 +53,8 @@ static struct wire_frame frame_of(const struct conn *c, enum wire_kind kind)
     return (struct wire_frame){.kind = (uint8_t)kind,
                                .slot = c->up.slot,
                                .epoch = member_epoch(c->c2s->member),
-                               .sid = c->session.sid};
+                               .sid = c->session.sid,
+                               .session = c->up.asked_as};
 }
 
 /* ---- waiting ---- */
@@ -103,6 +105,7 @@ static void tell_question(struct conn *c)
     f.num = c->up.asked == WIRE_RESUME ? c->session.out_acked_h : 0;
     f.flags = c->up.asked_once ? WIRE_AGAIN : 0;
     f.token = c->up.tries;
+    f.age_ms = clock_mono_ms() - c->up.asked_ms;
     c->up.asked_once = true;
     hub_send(c->up.peer, &f);
 }
@@ -114,8 +117,8 @@ static void tell_sync(struct conn *c)
     f.from = span_make(s->jid, s->jid_n);
     f.n = s->in_handled;
     f.num = s->out_n;
-    f.session = c->up.asked_as;
     f.token = c->up.tries;
+    f.age_ms = clock_mono_ms() - c->up.asked_ms;
     c->up.syncing = true;
     f.flags = (uint16_t)((s->sm ? WIRE_SM : 0) | (c->flow ? WIRE_HELD : 0));
     hub_send(c->up.peer, &f);
@@ -144,7 +147,6 @@ static void tell_closed(struct conn *c)
     struct wire_frame f = frame_of(c, WIRE_CLOSED);
     f.from = span_make(c->session.jid, c->session.jid_n);
     f.num = c->up.close_how;
-    f.session = c->up.asked_as;
     hub_send(c->up.peer, &f);
     c->up.close_told = true;
 }
@@ -221,8 +223,10 @@ static void on_ack_timer(struct timer *t, uint64_t now_ms)
         list_del(&a->node);
         struct wire_frame f = {.kind = WIRE_ACKED, .slot = SLOT_NONE, .epoch = member_epoch(c2s->member)};
         f.pairs = buf_span(&a->pairs);
+        f.connections = buf_span(&a->connections);
         hub_send(a->peer, &f);
         buf_clear(&a->pairs);
+        buf_clear(&a->connections);
     }
 }
 
@@ -232,6 +236,7 @@ static void acks_free(struct acks *a)
     list_del(&a->node);
     list_del(&a->peers);
     buf_free(&a->pairs);
+    buf_free(&a->connections);
     free(a);
 }
 
@@ -249,6 +254,7 @@ void uplink_acked(struct conn *c, uint64_t n)
         bus_peer_set_data(peer, a);
     }
     wire_pair_add(&a->pairs, c->session.sid, n);
+    wire_connection_add(&a->connections, c->up.asked_as);
     if (list_empty(&a->node))
         list_add(&c->c2s->hub.acking, &a->node);
     if (!timer_is_set(&c->c2s->hub.ack_timer))
@@ -278,6 +284,7 @@ static void ask(struct conn *c, enum wire_kind kind, struct span text)
     struct uplink *u = &c->up;
     enter(c, random_u64());
     u->asked_as = c->session.sid;
+    u->asked_ms = clock_mono_ms();
     u->slot = member_slot(session_bare(&c->session));
     set_asked(c, kind);
     u->asked_once = false;
@@ -387,22 +394,43 @@ static void handled(struct conn *c, uint64_t n)
     }
 }
 
+static void drop_items(struct uplink *u)
+{
+    while (u->first != NULL) {
+        stat_add(&metric_dropped_ended, 1);
+        pop(u);
+    }
+}
+
+/* The session is no longer this connection's, whose socket may stay open for a while: it owes nothing, and
+ * no router hears of its numbers again. */
+static void let_go(struct conn *c)
+{
+    struct uplink *u = &c->up;
+    struct uplink_hub *hub = &c->c2s->hub;
+    drop_items(u);
+    wait_end(c);
+    detach(c);
+    u->known = u->syncing = u->close_wanted = false;
+    if (c->session.sid != 0 && idmap_get(&hub->sessions, c->session.sid) == c)
+        idmap_del(&hub->sessions, c->session.sid);
+    c->session.sid = 0;
+}
+
 void uplink_close(struct conn *c, enum wire_close how, bool tell, bool keep)
 {
     struct uplink *u = &c->up;
-    if (!keep || !tell) {
-        while (u->first != NULL) {
-            stat_add(&metric_dropped_ended, 1);
-            pop(u);
-        }
-    }
+    if (!keep || !tell)
+        drop_items(u);
     /* An open question is taken back with CLOSED as well: its answer may be on the way. */
     u->close_wanted = tell && c->session.sid != 0 && (u->known || u->asked_once);
     u->close_how = (uint8_t)how;
     if (u->close_wanted && u->peer != NULL)
         tell_closed(c);
-    if (!u->known)
+    if (!u->known || !tell)
         set_asked(c, WIRE_NONE);
+    if (!tell)
+        let_go(c);
 }
 
 bool uplink_is_done(const struct conn *c)
@@ -412,16 +440,8 @@ bool uplink_is_done(const struct conn *c)
 
 void uplink_drop(struct conn *c)
 {
-    struct uplink_hub *hub = &c->c2s->hub;
-    while (c->up.first != NULL) {
-        stat_add(&metric_dropped_ended, 1);
-        pop(&c->up);
-    }
-    wait_end(c);
     set_asked(c, WIRE_NONE);
-    if (c->session.sid != 0 && idmap_get(&hub->sessions, c->session.sid) == c)
-        idmap_del(&hub->sessions, c->session.sid);
-    c->session.sid = 0;
+    let_go(c);
     free(c->up.resource);
     c->up.resource = NULL;
 }
@@ -465,23 +485,24 @@ static void on_resumed(struct conn *c, const struct wire_frame *f)
     }
     struct conn *old = idmap_get(&hub->sessions, f->session);
     if (old != NULL && old != c) {
-        idmap_del(&hub->sessions, f->session);
         session_fail(&old->session, SESSION_END_TAKEN, STREAM_E_CONFLICT, "resumed by another connection",
                      NULL);
+        let_go(old); /* it may have ended before, and wait to say so */
     }
     answered(c, true);
     enter(c, f->session);
+    if (c->up.close_wanted)
+        tell_closed(c); /* what it was told before named a session that it did not know yet */
     session_resumed(&c->session, f->to, f->n, (uint32_t)f->num, f->token);
 }
 
 static void on_kill(struct conn *c, const struct wire_frame *f)
 {
+    if (f->session != 0 && f->session != c->up.asked_as)
+        return;                              /* another connection was meant, which is gone */
     if (c->session.state == SESSION_ENDED) { /* the router has no session for what is still owed */
-        while (c->up.first != NULL) {
-            stat_add(&metric_dropped_ended, 1);
-            pop(&c->up);
-        }
-        c->up.close_wanted = false;
+        set_asked(c, WIRE_NONE);
+        let_go(c);
         return;
     }
     char *text = f->text.n > 0 ? span_dup(f->text) : NULL;

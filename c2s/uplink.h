@@ -24,7 +24,8 @@ struct uplink {
     uint32_t bytes;
     uint16_t slot;
     uint8_t asked;     /* enum wire_kind of the question that is open: OPEN or RESUME */
-    uint64_t asked_as; /* sid of that question, or of the last one */
+    uint64_t asked_as; /* sid of that question, or of the last one: the connection's name */
+    uint64_t asked_ms; /* monotonic, when its client asked that */
     bool known;        /* OPENED or RESUMED: the router has the session */
     bool asked_once;   /* the question went out before */
     bool syncing;      /* SYNC is out and SYNCED has not come: deliveries do not count */
@@ -68,8 +69,9 @@ void uplink_acked(struct conn *c, uint64_t n);
 /* The client reads slowly / again. */
 void uplink_flow(struct conn *c, bool hold);
 
-/* The session is over. tell: the router is to know (not after its own KILL). keep: what is not handled is
- * kept until it is (a clean end), else dropped. */
+/* The session is over. tell: the router is to know (not after its own KILL, nor when another connection has
+ * the session: then nothing is said of it any more, to no router). keep: what is not handled is kept until it
+ * is (a clean end), else dropped. */
 void uplink_close(struct conn *c, enum wire_close how, bool tell, bool keep);
 
 /* True when nothing of an ended session is owed to its router any more. */

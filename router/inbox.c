@@ -185,10 +185,9 @@ static void on_stanza(struct core *c, const struct wire_frame *f, struct span fr
     if (!ready(c, u, f, frame, from))
         return;
     s = session_find(c, f->sid);
-    if (s == NULL || s->node_incarnation != from.incarnation || f->n == 0 || f->num > STANZA_E_COUNT ||
-        s->restored)
-        return; /* the session has ended, or lives on another connection manager now, or its SYNC was too old
-                 */
+    if (s == NULL || !session_is_with(s, f->session, from.incarnation) || f->n == 0 ||
+        f->num > STANZA_E_COUNT || s->restored)
+        return; /* the session has ended, or another connection has it now, or its SYNC was too old */
     stat_add(&in_stanzas, 1);
     if (f->n <= s->in_taken) {
         stat_add(&resent, 1);
@@ -222,21 +221,25 @@ static void on_stanza(struct core *c, const struct wire_frame *f, struct span fr
 
 static void on_acked(struct core *c, const struct wire_frame *f, struct span frame, struct sender from)
 {
-    struct span pairs = f->pairs;
+    struct span pairs = f->pairs, connections = f->connections;
     uint64_t sid, n;
     (void)frame;
     while (wire_pair_next(&pairs, &sid, &n)) {
+        uint64_t connection = wire_connection_next(&connections);
         struct session *s = session_find(c, sid);
         struct user *u = s != NULL ? s->user : idmap_get(&c->syncing, sid);
         if (s != NULL && u->blocks == 0 && !s->restored) {
-            if (s->node_incarnation == from.incarnation)
+            if (session_is_with(s, connection, from.incarnation))
                 session_acked(s, n);
         } else if (u != NULL) { /* its session is being loaded: as a frame of its own behind the SYNC */
             struct buf one = {0}, list = {0};
             wire_pair_add(&list, sid, n);
-            struct wire_frame single = {.kind = WIRE_ACKED, .pairs = buf_span(&list)};
+            struct wire_frame single = {.kind = WIRE_ACKED,
+                                        .pairs = buf_span(&list),
+                                        .connections = span_make(&connection, sizeof connection)};
             wire_add(&one, &single);
-            if (ready(c, u, &single, buf_span(&one), from) && s != NULL && !s->restored)
+            if (ready(c, u, &single, buf_span(&one), from) && s != NULL && !s->restored &&
+                session_is_with(s, connection, from.incarnation))
                 session_acked(s, n);
             buf_free(&one);
             buf_free(&list);
@@ -287,9 +290,7 @@ static void on_session(struct core *c, const struct wire_frame *f, struct span f
     if (u == NULL || !ready(c, u, f, frame, from))
         return;
     s = session_find(c, f->sid);
-    if (s == NULL || s->node_incarnation != from.incarnation)
-        return;
-    if (f->session != 0 && s->asked_as != 0 && f->session != s->asked_as)
+    if (s == NULL || !session_is_with(s, f->session, from.incarnation))
         return; /* of a connection before, or of an answer that met nobody: it has been resumed since */
     if (f->kind == WIRE_FLOW) {
         session_set_held(s, f->num != 0);
@@ -323,7 +324,7 @@ static void take_over_now(void *ctx, enum store_result result)
     if (result == STORE_FENCED)
         answer_not_mine(k->core, &f, k->node);
     else if (f.kind == WIRE_RESUME)
-        session_resume(k->user, f.sid, f.name, (uint32_t)f.num, k->node, k->incarnation, f.token);
+        session_resume(k->user, &f, k->node, k->incarnation);
     else
         session_sync(k->user, &f, k->node, k->incarnation);
     rcbuf_unref(k->frame);

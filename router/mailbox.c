@@ -506,6 +506,8 @@ static void restore_marks(struct user *u, struct entry *e, struct span marks)
         struct session *s = session_find(u->core, sid);
         if (s == NULL || s->user != u || has_assigned(s, e))
             continue;
+        if (store_id_cmp(e->id, s->since) <= 0)
+            continue; /* of a session before that was opened by the same question, asked again since */
         if (store_id_cmp(e->id, s->known) <= 0) {
             restore_known(s, e, true);
         } else if (n == 0) {

@@ -62,6 +62,12 @@ void session_enter_state(struct session *s, enum session_state state)
     s->state = state;
 }
 
+bool session_is_with(const struct session *s, uint64_t connection, uint64_t node_incarnation)
+{
+    return s->node_incarnation == node_incarnation &&
+           (connection == 0 || s->asked_as == 0 || connection == s->asked_as);
+}
+
 struct session *session_find(struct core *c, uint64_t sid)
 {
     return idmap_get(&c->sessions, sid);
@@ -199,6 +205,9 @@ struct session *session_open(struct user *u, uint64_t sid, struct span resource,
     user_enter(u);
     struct session *s = session_make(u, sid, resource, node, node_incarnation);
     s->attached = token;
+    s->asked_ms = (int64_t)c->now_ms;
+    s->asked_known = true;
+    s->since = u->last_id;
     s->last_active_wall_ms = c->out.wall_ms(c->out.ctx);
     stat_add(&opened, 1);
     session_save(s);
@@ -267,7 +276,8 @@ void session_frame(struct session *s, struct wire_frame *f)
 void session_kill(struct session *s, unsigned stream_error, const char *text)
 {
     if (s->state == SESSION_LIVE || s->state == SESSION_UNSYNCED) {
-        struct wire_frame f = {.kind = WIRE_KILL, .num = stream_error, .text = span_of(text)};
+        struct wire_frame f = {
+            .kind = WIRE_KILL, .session = s->asked_as, .num = stream_error, .text = span_of(text)};
         session_frame(s, &f);
     }
     session_close(s);

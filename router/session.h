@@ -30,8 +30,11 @@ struct session {
     struct jid jid; /* view of full */
     char node[64];  /* its connection manager */
     uint64_t node_incarnation;
-    uint64_t attached;  /* token of its last OPEN, RESUME or SYNC: older ones come too late */
-    uint64_t asked_as;  /* the sid of the OPEN or RESUME that brought it there; 0 = not known */
+    uint64_t attached; /* token of its last OPEN, RESUME or SYNC: older ones come too late */
+    uint64_t asked_as; /* the sid of the OPEN or RESUME that brought it there: the connection that has it, the
+                          only one that is believed; 0 = not known (a record of an older version) */
+    int64_t asked_ms;  /* when its client asked that, by this router's monotonic clock … */
+    bool asked_known;  /* … once that connection has said it here */
     struct list routed; /* its stanzas on their way to others, not DONE yet (route.c) */
     bool sm;            /* stream management is on */
     bool held;          /* the client reads slowly: send nothing that can wait */
@@ -64,8 +67,9 @@ struct session {
     uint32_t resume_s;                /* granted; 0 = none */
     bool restored;          /* from its record: what it had not acknowledged is in the mailbox only */
     struct store_id cursor; /* mailbox entries up to it need not be read for this session */
-    struct store_id known;  /* restored: of entries up to it the record tells all, marks only of later ones */
-    bool was_behind;        /* restored: of those, the ones behind `cursor` were still to be sent */
+    struct store_id since; /* the mailbox's newest entry when it was opened: marks up to it are not its own */
+    struct store_id known; /* restored: of entries up to it the record tells all, marks only of later ones */
+    bool was_behind;       /* restored: of those, the ones behind `cursor` were still to be sent */
     struct session_range {
         struct store_id first, last;
     } * wanted; /* restored: all entries from first to last; owned */
@@ -80,6 +84,10 @@ struct session {
  * NULL with *error when refused. */
 struct session *session_open(struct user *u, uint64_t sid, struct span resource, const char *node,
                              uint64_t node_incarnation, uint64_t token, enum stanza_error *error);
+
+/* True when that connection of that process has the session: what others say of it comes too late. 0 as the
+ * connection: it has not said which it is. */
+bool session_is_with(const struct session *s, uint64_t connection, uint64_t node_incarnation);
 
 /* The session of a sid / of a resource, or NULL. */
 struct session *session_find(struct core *c, uint64_t sid);
@@ -184,8 +192,7 @@ void session_set_held(struct session *s, bool held);
  * that SM id, answered by frames), SYNC. */
 void session_enable(struct session *s, uint64_t n, unsigned wanted_s);
 void session_enabled(struct session *s);
-void session_resume(struct user *u, uint64_t fresh_sid, struct span sm_id, uint32_t h, const char *node,
-                    uint64_t node_incarnation, uint64_t token);
+void session_resume(struct user *u, const struct wire_frame *f, const char *node, uint64_t node_incarnation);
 void session_sync(struct user *u, const struct wire_frame *f, const char *node, uint64_t node_incarnation);
 
 /* Remembers how much a resumable session had handled, because it is given up; and reads that back (the value

@@ -9,11 +9,12 @@
 #define SYNC_TIMEOUT_MS 10000
 #define GRACE_MS        5000
 
-/* The record: one line of numbers, then lines `u N ID` (unacknowledged entries), `d JID` (directed presence),
- * `k KNOWN CURSOR BEHIND ATTACHED LISTED`, `w FIRST LAST` (all unfinished entries between them are still to
- * be sent to the session) and the presence at the end. The marks of mailbox entries up to KNOWN are void:
- * outbound numbers may have been given anew since they were written. What is marked and neither under `u` nor
- * under `w` has been acknowledged by this session, and is only there because others have not. */
+/* The record: one line of numbers, then lines `a CONNECTION` (which has the session: the only one whose SYNC
+ * a successor believes), `o SINCE` (session.since), `u N ID` (unacknowledged entries), `d JID` (directed
+ * presence), `k KNOWN CURSOR BEHIND ATTACHED LISTED`, `w FIRST LAST` (all unfinished entries between them are
+ * still to be sent to the session) and the presence at the end. The marks of mailbox entries up to KNOWN are
+ * void: outbound numbers may have been given anew since they were written. What is marked and neither under
+ * `u` nor under `w` has been acknowledged by this session, and is only there because others have not. */
 
 enum { FLAG_SM = 1, FLAG_AVAILABLE = 2, FLAG_INTERESTED = 4, FLAG_CARBONS = 8, FLAG_DETACHED = 16 };
 
@@ -75,6 +76,9 @@ void session_save(struct session *s)
              (unsigned long long)s->out_acked, (unsigned long long)s->sm_in_base,
              (unsigned long long)s->sm_out_base, s->resume_s, (unsigned long long)deadline,
              (unsigned long long)since, (unsigned long long)s->last_active_wall_ms);
+    if (s->asked_as != 0)
+        buf_addf(&b, "a %llu\n", (unsigned long long)s->asked_as);
+    buf_addf(&b, "o %llu %llu\n", (unsigned long long)s->since.ms, (unsigned long long)s->since.seq);
     for (uint32_t i = 0; i < s->unacked_count; i++) {
         const struct unacked *x = unacked_at(s, i);
         if (x->entry != NULL)
@@ -146,7 +150,15 @@ static void restore_line(struct session *s, struct span line)
 {
     bool bad = false;
     struct span kind = span_cut(&line, ' ');
-    if (span_is(kind, "u")) {
+    if (span_is(kind, "a")) {
+        uint64_t connection = next_number(&line, &bad);
+        s->asked_as = bad ? 0 : connection;
+    } else if (span_is(kind, "o")) {
+        s->since.ms = next_number(&line, &bad);
+        s->since.seq = next_number(&line, &bad);
+        if (bad)
+            s->since = (struct store_id){0};
+    } else if (span_is(kind, "u")) {
         uint64_t n = next_number(&line, &bad);
         struct store_id id;
         id.ms = next_number(&line, &bad);

@@ -10,6 +10,7 @@
 #include "router/mailbox.h"
 #include "router/session_internal.h"
 
+#define FRESH_MS   1000 /* a question that has waited so long may be an old one */
 #define RESEND_MAX 1024 /* more than a session can have unacknowledged with bytes (session.c) */
 
 static struct stat_counter resumed =
@@ -17,8 +18,18 @@ static struct stat_counter resumed =
 static struct stat_counter taken_over =
     STAT_COUNTER("jackdaw_router_sessions_taken_over_total", "Sessions taken over from another router", NULL);
 
+static struct stat_counter former = STAT_COUNTER(
+    "jackdaw_router_former_connections_total",
+    "Connections that went on with a session after another one had resumed it, told to close", NULL);
+
+static struct stat_counter old_questions = STAT_COUNTER(
+    "jackdaw_router_old_resumptions_total",
+    "Resumptions refused because they were asked long ago and another connection may have come since", NULL);
+
 void session_sm_register_stats(void)
 {
+    stat_register(&old_questions.meta);
+    stat_register(&former.meta);
     stat_register(&resumed.meta);
     stat_register(&taken_over.meta);
 }
@@ -36,8 +47,11 @@ void session_enabled(struct session *s)
 {
     char id[24];
     snprintf(id, sizeof id, "%016llx", (unsigned long long)s->sid);
-    struct wire_frame f = {
-        .kind = WIRE_ENABLED, .name = span_of(id), .num = s->resume_s, .n = s->sm_out_base};
+    struct wire_frame f = {.kind = WIRE_ENABLED,
+                           .session = s->asked_as,
+                           .name = span_of(id),
+                           .num = s->resume_s,
+                           .n = s->sm_out_base};
     session_frame(s, &f);
 }
 
@@ -195,6 +209,20 @@ struct resuming {
     char node[64];
 };
 
+/* A connection that has not (or no longer) what it says. */
+static void kill_connection(struct user *u, const char *node, uint64_t sid, uint64_t connection,
+                            enum stream_error error, struct span text)
+{
+    struct wire_frame f = {.kind = WIRE_KILL,
+                           .sid = sid,
+                           .session = connection,
+                           .num = error,
+                           .text = text,
+                           .slot = u->slot,
+                           .epoch = u->core->epoch};
+    u->core->out.send(u->core->out.ctx, node, &f);
+}
+
 static void tell_resumed(void *ctx, enum store_result result)
 {
     struct resuming *r = ctx;
@@ -208,7 +236,11 @@ static void tell_resumed(void *ctx, enum store_result result)
                                .sid = r->fresh_sid,
                                .token = r->token};
         c->out.send(c->out.ctx, r->node, &f);
-    } else if (s->numbering == r->numbering) { /* else resumed once more meanwhile */
+    } else if (s->asked_as != r->fresh_sid) {
+        /* Another connection has asked behind it. This one must not ask the next router again. */
+        kill_connection(s->user, r->node, r->fresh_sid, r->fresh_sid, STREAM_E_CONFLICT,
+                        SPAN("resumed on another connection"));
+    } else if (s->numbering == r->numbering) { /* else it has asked again meanwhile */
         struct wire_frame f = {.kind = WIRE_RESUMED,
                                .sid = r->fresh_sid,
                                .session = s->sid,
@@ -221,9 +253,44 @@ static void tell_resumed(void *ctx, enum store_result result)
     free(r);
 }
 
-void session_resume(struct user *u, uint64_t fresh_sid, struct span sm_id, uint32_t h, const char *node,
-                    uint64_t node_incarnation, uint64_t token)
+static int64_t asked_at(const struct core *c, const struct wire_frame *f)
 {
+    return (int64_t)c->now_ms - (int64_t)MIN(f->age_ms, INT32_MAX);
+}
+
+/* A question may have waited while its client went elsewhere and was answered there; what it says of the
+ * client is old then, and numbers that were given anew by it would stand for what the client has not seen.
+ * True when it has been refused, or put off until that can be told: whoever is really there asks anew. */
+static bool is_old_question(struct user *u, const struct session *s, const struct wire_frame *f,
+                            const char *node)
+{
+    struct core *c = u->core;
+    if (s->asked_as == f->sid || s->asked_as == 0)
+        return false;
+    bool late = (f->flags & WIRE_AGAIN) != 0 || f->age_ms > FRESH_MS;
+    if (s->asked_known ? asked_at(c, f) >= s->asked_ms : !late)
+        return false;
+    if (s->state == SESSION_UNSYNCED) {
+        struct wire_frame later = {.kind = WIRE_NOT_MINE,
+                                   .slot = u->slot,
+                                   .epoch = c->epoch,
+                                   .num = WIRE_RESUME,
+                                   .sid = f->sid,
+                                   .token = f->token};
+        c->out.send(c->out.ctx, node, &later);
+        return true;
+    }
+    stat_add(&old_questions, 1);
+    kill_connection(u, node, f->sid, f->sid, STREAM_E_SYSTEM_SHUTDOWN,
+                    SPAN("a router has changed, please connect and resume again"));
+    return true;
+}
+
+void session_resume(struct user *u, const struct wire_frame *f, const char *node, uint64_t node_incarnation)
+{
+    uint64_t fresh_sid = f->sid, token = f->token;
+    uint32_t h = (uint32_t)f->num;
+    struct span sm_id = f->name;
     struct core *c = u->core;
     struct session *s = NULL;
     LIST_EACH (it, &u->sessions) {
@@ -239,27 +306,30 @@ void session_resume(struct user *u, uint64_t fresh_sid, struct span sm_id, uint3
         resume_failed(u, fresh_sid, node, s != NULL ? &of_session : old != NULL ? &old->h : NULL);
         return;
     }
+    if (is_old_question(u, s, f, node))
+        return;
     uint32_t acked_h = (uint32_t)(s->out_acked - s->sm_out_base);
     uint64_t acked = s->out_acked + (uint32_t)(h - acked_h);
-    if (acked > s->out_sent && !s->restored) {
-        struct wire_frame f = {.kind = WIRE_KILL,
-                               .sid = fresh_sid,
-                               .num = STREAM_E_UNDEFINED_CONDITION,
-                               .text = SPAN("h is higher than what was sent"),
-                               .slot = u->slot,
-                               .epoch = c->epoch};
-        c->out.send(c->out.ctx, node, &f);
+    if ((int32_t)(h - acked_h) < 0) {
+        /* The client has acknowledged more since: an old question, of a connection that was left. */
+        uint32_t of_session = handled_h(s);
+        resume_failed(u, fresh_sid, node, &of_session);
         return;
     }
-    if (s->state == SESSION_LIVE) {
-        struct wire_frame f = {
-            .kind = WIRE_KILL, .num = STREAM_E_CONFLICT, .text = SPAN("resumed on another connection")};
-        session_frame(s, &f);
+    if (acked > s->out_sent && !s->restored) {
+        kill_connection(u, node, fresh_sid, fresh_sid, STREAM_E_UNDEFINED_CONDITION,
+                        SPAN("h is higher than what was sent"));
+        return;
     }
+    if (s->state == SESSION_LIVE && s->asked_as != fresh_sid)
+        kill_connection(u, s->node, s->sid, s->asked_as, STREAM_E_CONFLICT,
+                        SPAN("resumed on another connection"));
     timer_clear(&c->timers, &s->timeout);
     snprintf(s->node, sizeof s->node, "%s", node);
     s->node_incarnation = node_incarnation;
     s->asked_as = fresh_sid;
+    s->asked_ms = asked_at(c, f);
+    s->asked_known = true;
     s->attached = token;
     s->held = false;
     s->in_taken = s->restored ? s->in_handled : s->in_taken;
@@ -344,16 +414,19 @@ void session_sync(struct user *u, const struct wire_frame *f, const char *node, 
 {
     struct session *s = session_find(u->core, f->sid);
     /* A connection manager that was taken for dead may still hold the stream. But one that has not noticed
-     * yet that its client has resumed elsewhere knows only numbers of before. */
-    bool elsewhere = s != NULL && (s->node_incarnation != node_incarnation || strcmp(s->node, node) != 0);
-    if (s == NULL || s->user != u || elsewhere) {
-        struct wire_frame kill = {.kind = WIRE_KILL,
-                                  .sid = f->sid,
-                                  .num = STREAM_E_RESET,
-                                  .text = SPAN("the session is not known any more, please log in again"),
-                                  .slot = u->slot,
-                                  .epoch = u->core->epoch};
-        u->core->out.send(u->core->out.ctx, node, &kill);
+     * yet that its client has resumed elsewhere, or on another of its connections, knows only numbers of
+     * before. */
+    bool elsewhere =
+        s != NULL && (!session_is_with(s, f->session, node_incarnation) || strcmp(s->node, node) != 0);
+    if (elsewhere && s->user == u) {
+        stat_add(&former, 1);
+        kill_connection(u, node, f->sid, f->session, STREAM_E_CONFLICT,
+                        SPAN("resumed on another connection"));
+        return;
+    }
+    if (s == NULL || s->user != u) {
+        kill_connection(u, node, f->sid, f->session, STREAM_E_RESET,
+                        SPAN("the session is not known any more, please log in again"));
         return;
     }
     /* It was long on its way, and the stream has been attached to another owner since: that one's numbers are
@@ -361,7 +434,9 @@ void session_sync(struct user *u, const struct wire_frame *f, const char *node, 
     if (f->token < s->attached)
         return;
     s->attached = f->token;
-    s->asked_as = f->session;
+    s->asked_as = f->session != 0 ? f->session : s->asked_as;
+    s->asked_ms = asked_at(u->core, f);
+    s->asked_known = true;
     timer_clear(&u->core->timers, &s->timeout);
     snprintf(s->node, sizeof s->node, "%s", node);
     s->node_incarnation = node_incarnation;

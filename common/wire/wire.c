@@ -6,7 +6,7 @@
 enum {
     HEAD_BYTES = 8,
     FIELD_BYTES = 5,
-    NUMBERS_MAX = 9,
+    NUMBERS_MAX = 10,
 };
 
 enum tag {
@@ -28,6 +28,8 @@ enum tag {
     TAG_PAIRS,
     TAG_STANZA_INDEX,
     TAG_STANZA_RAW,
+    TAG_CONNECTIONS,
+    TAG_AGE,
 };
 
 static void put_u16(char **at, uint16_t v)
@@ -142,6 +144,11 @@ void wire_pair_add(struct buf *list, uint64_t a, uint64_t b)
     list->n += 16;
 }
 
+void wire_connection_add(struct buf *list, uint64_t connection)
+{
+    buf_add(list, &connection, sizeof connection);
+}
+
 bool wire_target_next(struct span *list, struct wire_target *out)
 {
     if (list->n == 0)
@@ -163,6 +170,16 @@ bool wire_pair_next(struct span *list, uint64_t *a, uint64_t *b)
     *b = take_u64(&c);
     *list = c.in;
     return !c.bad;
+}
+
+uint64_t wire_connection_next(struct span *list)
+{
+    if (list->n == 0)
+        return 0;
+    struct cursor c = {*list, false};
+    uint64_t connection = take_u64(&c);
+    *list = c.in;
+    return connection;
 }
 
 static bool targets_are_whole(struct span list)
@@ -276,7 +293,8 @@ static bool take_stanza_index(struct span in, struct stanza *s)
 
 size_t wire_size(const struct wire_frame *f)
 {
-    const struct span *spans[] = {&f->from, &f->to, &f->name, &f->text, &f->raw, &f->targets, &f->pairs};
+    const struct span *spans[] = {&f->from, &f->to,      &f->name,  &f->text,
+                                  &f->raw,  &f->targets, &f->pairs, &f->connections};
     size_t n = HEAD_BYTES + NUMBERS_MAX * (FIELD_BYTES + 8) + FIELD_BYTES + 16;
     for (size_t i = 0; i < ARRAY_LEN(spans); i++)
         n += FIELD_BYTES + spans[i]->n;
@@ -301,6 +319,7 @@ size_t wire_encode(const struct wire_frame *f, char *out)
     put_u64_field(&at, TAG_N, f->n);
     put_u64_field(&at, TAG_NUM, f->num);
     put_u64_field(&at, TAG_TOKEN, f->token);
+    put_u64_field(&at, TAG_AGE, f->age_ms);
     put_span_field(&at, TAG_FROM, f->from);
     put_span_field(&at, TAG_TO, f->to);
     put_span_field(&at, TAG_NAME, f->name);
@@ -308,6 +327,7 @@ size_t wire_encode(const struct wire_frame *f, char *out)
     put_span_field(&at, TAG_RAW, f->raw);
     put_span_field(&at, TAG_TARGETS, f->targets);
     put_span_field(&at, TAG_PAIRS, f->pairs);
+    put_span_field(&at, TAG_CONNECTIONS, f->connections);
     if (f->has_stanza) {
         put_span_field(&at, TAG_STANZA_RAW, f->stanza.raw);
         *at++ = TAG_STANZA_INDEX;
@@ -357,6 +377,8 @@ static bool take_field(struct wire_frame *f, uint8_t tag, struct span value, str
         return take_number(value, &f->num);
     case TAG_TOKEN:
         return take_number(value, &f->token);
+    case TAG_AGE:
+        return take_number(value, &f->age_ms);
     case TAG_FROM:
         f->from = value;
         return true;
@@ -378,6 +400,9 @@ static bool take_field(struct wire_frame *f, uint8_t tag, struct span value, str
     case TAG_PAIRS:
         f->pairs = value;
         return value.n % 16 == 0;
+    case TAG_CONNECTIONS:
+        f->connections = value;
+        return value.n % 8 == 0;
     case TAG_STANZA_RAW:
         f->stanza.raw = value;
         return true;

@@ -7,39 +7,44 @@
 #include "common/stanza/stanza.h"
 
 /* clang-format off */
-/* A session's life (c2s = connection manager, R = the home router of its bare JID):
+/* A session's life (c2s = connection manager, R = the home router of its bare JID). A session outlives its
+ * connections: `session`, in what is said of one of them, names the connection by the sid with which it asked
+ * OPEN or RESUME (a fresh one each time). R believes only the one that it has answered last, which stands in
+ * the session's record, and c2s takes only what is meant for that one; 0 = not known.
  *
  *   c2s → R  OPEN     sid, from = bare JID, name = wanted resource or empty
  *   R → c2s  OPENED   sid, to = full JID                       | REFUSED sid, num = enum stanza_error, text
- *   c2s → R  STANZA   sid, n = inbound number (1, 2, 3 … per session, no gaps), stanza
+ *   c2s → R  STANZA   sid, session, n = inbound number (1, 2, 3 … per session, no gaps), stanza
  *   R → c2s  HANDLED  pairs (sid, n): everything up to n is safe (promise 1); c2s may acknowledge it and
  *                     forget its copy
  *   R → c2s  DELIVER  targets (sid, n = outbound number, to), raw: c2s writes raw to each session; a target's
  *                     `to`, when not empty, is put in behind "<message"/"<presence"/"<iq" as a to attribute.
  *                     Numbers count 1, 2, 3 … per session; c2s drops one that it has already had
  *   c2s → R  ACKED    pairs (sid, n): delivered up to outbound number n. With stream management: the client's
- *                     <a/>. Without: the bytes were taken by the socket
- *   c2s → R  FLOW     sid, num = 1 hold back (the client reads slowly), 0 go on
- *   c2s → R  ENABLE   sid, num = wanted resume seconds
- *   R → c2s  ENABLED  sid, name = SM id, num = seconds granted (0 = no resumption). Both directions count for
+ *                     <a/>. Without: the bytes were taken by the socket. connections: who says so of each
+ *   c2s → R  FLOW     sid, session, num = 1 hold back (the client reads slowly), 0 go on
+ *   c2s → R  ENABLE   sid, session, num = wanted resume seconds
+ *   R → c2s  ENABLED  sid, session, name = SM id, num = seconds granted (0 = no resumption). Both directions count for
  *                     XEP-0198 from there: c2s remembers the numbers at that moment (inbound: of the last
  *                     STANZA before ENABLE; outbound: carried in ENABLED.n)
- *   c2s → R  CLOSED   sid, num = enum wire_close; session, when not 0: the connection that has asked OPEN or
- *                     RESUME with that sid has ended (the session may have been resumed by another one since)
- *   R → c2s  KILL     sid, num = enum stream_error, text: end the stream with that error; no CLOSED is needed
- *   c2s → R  RESUME   sid = a fresh one, from = bare JID, name = SM id, num = the client's h
+ *   c2s → R  CLOSED   sid, session, num = enum wire_close: that connection has ended
+ *   R → c2s  KILL     sid, session, num = enum stream_error, text: end the stream with that error; no CLOSED is needed
+ *   c2s → R  RESUME   sid = a fresh one, from = bare JID, name = SM id, num = the client's h, age_ms = since its
+ *                     client has asked: a question that waits long, or is asked again at the next router, may
+ *                     be older than the connection that has the session by then. SYNC tells the same
  *   R → c2s  RESUMED  sid = the fresh one, session = the old sid that is in force again, to = full JID,
  *                     n = highest inbound number handled, num = h to tell the client, token = the outbound
  *                     number that the client's h stands for; DELIVERs of what the client lacks follow
+ *            | NOT_MINE: to be asked again, when the connection that has the session may have said SYNC
  *            | RESUME_FAILED sid, num = enum stanza_error (item-not-found), n = the session's last h (flag
  *                     WIRE_HAS_H when known)
  *
  * A new epoch moves a slot to another router R2: c2s sends, per session of the slot,
  *   c2s → R2 SYNC     sid, from = full JID, n = highest inbound number known HANDLED, num = highest outbound
- *                     number had, session = the sid of its OPEN or RESUME, flags WIRE_SM | WIRE_HELD; then again every STANZA that is not HANDLED, in
+ *                     number had, session, flags WIRE_SM | WIRE_HELD; then again every STANZA that is not HANDLED, in
  *                     order
  *   R2 → c2s SYNCED   token of the SYNC: what follows is of this attachment
- *            | KILL   when it knows of no such session and cannot take it over
+ *            | KILL   when it knows of no such session, or another connection has it
  * A frame for a slot that the receiver does not own comes back as NOT_MINE (kind of what it was in num, sid,
  * n, epoch = the receiver's): the sender waits for the newer epoch or sends again.
  *
@@ -120,13 +125,15 @@ struct wire_frame {
     uint64_t n;
     uint64_t num;
     uint64_t token;
+    uint64_t age_ms;
     struct span from;
     struct span to;
     struct span name;
     struct span text;
-    struct span raw;     /* DELIVER */
-    struct span targets; /* encoded list, see wire_target_add / _next */
-    struct span pairs;   /* encoded list, see wire_pair_add / _next */
+    struct span raw;         /* DELIVER */
+    struct span targets;     /* encoded list, see wire_target_add / _next */
+    struct span pairs;       /* encoded list, see wire_pair_add / _next */
+    struct span connections; /* encoded list, see wire_connection_add / _next */
     bool has_stanza;
     struct stanza stanza;
 };
@@ -141,11 +148,15 @@ struct wire_target {
 /* Appends a target or a pair to an encoded list. */
 void wire_target_add(struct buf *list, const struct wire_target *target);
 void wire_pair_add(struct buf *list, uint64_t a, uint64_t b);
+void wire_connection_add(struct buf *list, uint64_t connection);
 
 /* Takes the next one from the front of *list; false at the end or at a malformed rest (wire_decode has
  * refused those). */
 bool wire_target_next(struct span *list, struct wire_target *out);
 bool wire_pair_next(struct span *list, uint64_t *a, uint64_t *b);
+
+/* The next connection's name, 0 at the end: who does not name any is believed as it was before. */
+uint64_t wire_connection_next(struct span *list);
 
 /* Bytes that wire_encode will need at most. */
 size_t wire_size(const struct wire_frame *f);

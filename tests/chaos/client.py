@@ -43,6 +43,10 @@ def take(buffer):
     return buffer[at:end], buffer[end:]
 
 
+class Deaf(asyncio.Protocol):
+    """Whom a connection is left to when its client has gone elsewhere: nobody reads it, nobody closes it."""
+
+
 class Client(asyncio.Protocol):
     """One account's one session. `nodes` are (host, port) pairs; any may serve it at any time."""
 
@@ -73,6 +77,7 @@ class Client(asyncio.Protocol):
         self.resumes = []  # (when, microseconds from <resume/> to <resumed/>)
         self.failed_resumes = []
         self.sessions = 0
+        self.roams = 0
         self.trouble = collections.Counter()  # stream errors and the like
         self.asked_us = 0
 
@@ -324,6 +329,20 @@ class Client(asyncio.Protocol):
             self.transport.close()
         else:
             self.transport.abort()
+
+    def roam(self, recipients, away_s, open_s):
+        """Comes back on another connection, to whichever node, while the old one stays open and is read no more: what a
+        telephone does that changes from one network to another."""
+        if not self.connected:
+            return
+        self.away_until = time.monotonic() + away_s
+        if len(self.out) <= WINDOW and self.sm:
+            self.transport.write(b"".join([self.message(to) for to in recipients]))
+        old, self.transport = self.transport, None
+        old.pause_reading()
+        old.set_protocol(Deaf())
+        asyncio.get_running_loop().call_later(open_s, old.abort)
+        self.roams += 1
 
     def vanish(self, politely):
         """Goes for good: with an end, or without a word."""

@@ -77,6 +77,7 @@ def count_messages(run, results, counts):
 def count_sessions(run, results, counts):
     trouble = sum((collections.Counter(r["trouble"]) for r in results), collections.Counter())
     counts["resumes"] = sum(len(r["resumes"]) for r in results)
+    counts["old_connection_left_open"] = sum(r["roams"] for r in results)
     counts["resumes_refused"] = sum(len(r["failed_resumes"]) for r in results)
     counts["sessions_of_sm_clients"] = f"{sum(r['sessions'] for r in results if r['sm'])} of {sum(r['sm'] for r in results)} clients"
     counts["resume_time"] = times_ms([t for r in results for _, t in r["resumes"]])

@@ -42,6 +42,7 @@ def arguments():
     p.add_argument("--plain", type=float, default=0.05, help="share of the clients without stream management (presence only)")
     p.add_argument("--rate", type=float, default=3300 if long else 500, help="messages a second")
     p.add_argument("--away", type=float, default=0.1, help="share of the clients that is away at any time")
+    p.add_argument("--roam", type=float, default=0.4, help="share of those who leave their old connection open and deaf")
     p.add_argument("--kill", default="c2s,router,s2s,redis", help="roles, or names of processes, to kill; '' = none")
     p.add_argument("--every", type=float, default=1.0, help="seconds between kills")
     p.add_argument("--together", type=float, default=0.1, help="share of kills that take two processes at once")
@@ -338,7 +339,7 @@ class Run:
         self.note(f"{args.clients} clients are there and see each other")
         crowd.ask("rate", args.rate / args.workers)
         if not args.join:
-            crowd.ask("chaos", args.away)
+            crowd.ask("chaos", args.away, args.roam)
         loaded = time.monotonic()
         before = self.last["sent"]
         if args.rolling:
@@ -361,7 +362,7 @@ class Run:
         self.counts["load_seconds"] = round(time.monotonic() - loaded, 1)
         self.counts["messages_per_second"] = round((total["sent"] - before) / (time.monotonic() - loaded))
         crowd.ask("rate", 0)
-        crowd.ask("chaos", 0)
+        crowd.ask("chaos", 0, 0)
         self.note("no more load, no more kills")
         self.wait("all processes back", 30, self.cluster.all_ready)
         begun = time.monotonic()

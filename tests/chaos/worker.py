@@ -1,7 +1,8 @@
 """A process with some of the clients. Takes commands from a pipe, one answer for each:
 
     ("go",)        the clients connect
-    ("rate", N)    N messages a second from now on          ("chaos", share)  that share of the clients is away at any time
+    ("rate", N)    N messages a second from now on          ("chaos", share, roam)  that share of the clients is away at
+                                                             any time; roam of them leave the old connection open
     ("probe", S)   each sends every S seconds, to itself and to its neighbour in turn; 0 = no more
     ("subscribe",) everybody asks for the contacts' presence ("announce",)     everybody changes its presence
     ("vanish", [(index, politely)...])                       ("state",)        numbers that tell how far things are
@@ -19,6 +20,8 @@ from client import Client
 BURST = 4
 TICK_S = 0.02
 AWAY_S = (0.5, 1.5)
+ROAM_S = (0.0, 0.3)  # between the last read of the old connection and the new one
+OPEN_S = (0.5, 8.0)  # how long the old one stays open then
 
 
 class Worker:
@@ -33,6 +36,7 @@ class Worker:
         self.rate = 0.0
         self.probe_s = 0.0
         self.away_share = 0.0
+        self.roam_share = 0.0
         self.churn = 0.0
         self.skipped = 0
         self.tasks = []
@@ -70,7 +74,11 @@ class Worker:
                 changes += len(self.clients) / 10 * passed  # each changes its presence every ten seconds
                 while cuts >= 1:
                     cuts -= 1
-                    self.rng.choice(self.clients).cut(self.pick(BURST), self.rng.uniform(*AWAY_S))
+                    c = self.rng.choice(self.clients)
+                    if self.rng.random() < self.roam_share:
+                        c.roam(self.pick(BURST), self.rng.uniform(*ROAM_S), self.rng.uniform(*OPEN_S))
+                    else:
+                        c.cut(self.pick(BURST), self.rng.uniform(*AWAY_S))
                 while changes >= 1:
                     changes -= 1
                     c = self.rng.choice(self.clients)
@@ -125,6 +133,7 @@ class Worker:
                 "resumes": c.resumes,
                 "failed_resumes": c.failed_resumes,
                 "sessions": c.sessions,
+                "roams": c.roams,
                 "trouble": dict(c.trouble),
                 "unacked": len(c.out),
                 "skipped": self.skipped if c is self.clients[0] else 0,
@@ -149,7 +158,7 @@ class Worker:
         elif name == "probe":
             self.probe_s = args[0]
         elif name == "chaos":
-            self.away_share = args[0]
+            self.away_share, self.roam_share = args
         elif name == "subscribe":
             for c in self.clients:
                 c.subscribe()

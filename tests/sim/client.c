@@ -231,6 +231,28 @@ void client_cut(struct client *c)
     lost(c);
 }
 
+static void deaf_ends(void *a, uint64_t b)
+{
+    (void)b;
+    pipe_say(a, false, SAID_LOST, 0, false, SPAN(""));
+}
+
+/* Comes back elsewhere while its old connection stays open and deaf, as a telephone does that changes from
+ * one network to another: most of what was under way still arrives, and the server hears only much later that
+ * nobody is there any more. */
+void client_roam(struct client *c)
+{
+    struct stream_pipe *p = c->pipe;
+    if (p == NULL)
+        return;
+    sim_say("%s leaves its connection to %s open and goes", c->full, w.nodes[p->home].name);
+    p->client_gone = p->deaf = true;
+    if (sim_chance(50))
+        row_break(&p->up);
+    sim_after(sim_between(100 * MS, 8 * SECOND), deaf_ends, p, 0);
+    lost(c);
+}
+
 void client_close(struct client *c)
 {
     if (!c->bound || c->resuming)

@@ -6,6 +6,7 @@ enum fault {
     FAULT_KILL_ROUTER,
     FAULT_KILL_MANAGER,
     FAULT_CUT_CLIENT,
+    FAULT_ROAM,
     FAULT_CUT_LINK,
     FAULT_ISOLATE,
     FAULT_FREEZE,
@@ -152,6 +153,9 @@ static void fault(enum fault f)
     case FAULT_CUT_CLIENT:
         client_cut(&w.client[sim_random((uint64_t)w.clients)]);
         break;
+    case FAULT_ROAM:
+        client_roam(&w.client[sim_random((uint64_t)w.clients)]);
+        break;
     case FAULT_CUT_LINK:
         cut_link((int)sim_random(NODES), (int)sim_random(ROUTERS), how_long());
         break;
@@ -239,8 +243,8 @@ static void next_word(void *a, uint64_t b)
 }
 
 static const char *const names[FAULT_COUNT] = {
-    "kill-router", "kill-manager", "cut-client", "cut-link",    "isolate", "freeze", "redis-away",
-    "redis-gone",  "store-full",   "logout",     "slow-reader", "leave",   "clock"};
+    "kill-router", "kill-manager", "cut-client", "roam",   "cut-link",    "isolate", "freeze",
+    "redis-away",  "redis-gone",   "store-full", "logout", "slow-reader", "leave",   "clock"};
 static unsigned spared;
 
 bool fault_spare(const char *list)
@@ -268,7 +272,8 @@ void fault_start(uint64_t until_us)
     else if (kind <= 4)
         plan.mask = 1u << sim_random(FAULT_COUNT);
     else if (kind <= 7)
-        plan.mask = 1u << sim_random(FAULT_COUNT) | 1u << sim_random(FAULT_COUNT) | 1u << FAULT_CUT_CLIENT;
+        plan.mask = 1u << sim_random(FAULT_COUNT) | 1u << sim_random(FAULT_COUNT) |
+                    1u << (sim_chance(50) ? FAULT_CUT_CLIENT : FAULT_ROAM);
     else
         plan.mask = (unsigned)sim_random(1u << FAULT_COUNT);
     plan.mask &= ~spared;

@@ -5,49 +5,13 @@
 #include <stdlib.h>
 
 #include "common/stream/stream.h"
-#include "tests/sim/sim.h"
+#include "tests/sim/manager.h"
 
 #define RETRY_MS    50
 #define LINGER_MS   20000
+#define END_MS      2000 /* how long an ended stream waits for the end of a client that does not read */
 #define ASK_AFTER   32
 #define UNACKED_MAX 200
-
-enum conn_state { STATE_BIND, STATE_OPENING, STATE_RESUMING, STATE_BOUND, STATE_ENDED };
-enum hold { HOLD_ANSWER = 1, HOLD_QUEUE = 2, HOLD_ROUTE = 4 };
-
-struct item {
-    struct item *next;
-    uint64_t n;
-    size_t size;
-    char frame[];
-};
-
-struct manager_conn {
-    struct list node; /* in node.conns */
-    struct node *c2s;
-    struct stream_pipe *pipe;            /* NULL: the socket is gone */
-    struct line *held_first, *held_last; /* read and not taken */
-    enum conn_state state;
-    unsigned holds;
-    char bare[32], jid[32], text[40]; /* text: the resource or the SM id of the question */
-    uint16_t slot;
-    /* session */
-    uint64_t sid, in_n, in_handled, in_base, out_n, out_acked, out_base, out_confirm, confirmed, sm_owes_n,
-        sm_asked_n;
-    uint32_t out_acked_h;
-    bool sm_wanted, sm, resumable, sm_owes_ack, sm_asked, out_n_unknown, flow;
-    /* uplink */
-    struct endpoint *peer;
-    bool waiting, in_map; /* in_map: frames for its sid find it */
-    struct item *first, *last;
-    unsigned count;
-    enum wire_kind asked;
-    bool known, asked_once, syncing, close_wanted, close_told, keep;
-    uint32_t enable_s;
-    uint64_t tries, asked_as;
-    uint64_t tried_n, expires_us;
-    enum wire_close close_how;
-};
 
 static void pump(struct manager_conn *c);
 static void flush_soon(struct node *n);
@@ -62,8 +26,11 @@ static void hub_send(struct manager_conn *c, struct endpoint *peer, const struct
 
 static struct wire_frame frame_of(const struct manager_conn *c, enum wire_kind kind)
 {
-    return (struct wire_frame){
-        .kind = (uint8_t)kind, .slot = c->slot, .epoch = c->c2s->member.epoch, .sid = c->sid};
+    return (struct wire_frame){.kind = (uint8_t)kind,
+                               .slot = c->slot,
+                               .epoch = c->c2s->member.epoch,
+                               .sid = c->sid,
+                               .session = c->asked_as};
 }
 
 /* ---- waiting and attaching ---- */
@@ -118,6 +85,7 @@ static void tell_question(struct manager_conn *c)
     f.num = c->asked == WIRE_RESUME ? c->out_acked_h : 0;
     f.flags = c->asked_once ? WIRE_AGAIN : 0;
     f.token = c->tries;
+    f.age_ms = (w.now_us - c->asked_us) / MS;
     c->asked_once = true;
     hub_send(c, c->peer, &f);
 }
@@ -130,8 +98,8 @@ static void tell_sync(struct manager_conn *c)
     f.from = span_of(c->jid);
     f.n = c->in_handled;
     f.num = c->out_n;
-    f.session = c->asked_as;
     f.token = c->tries;
+    f.age_ms = (w.now_us - c->asked_us) / MS;
     f.flags = (uint16_t)((c->sm ? WIRE_SM : 0) | (c->flow ? WIRE_HELD : 0));
     c->syncing = true;
     hub_send(c, c->peer, &f);
@@ -159,7 +127,6 @@ static void tell_closed(struct manager_conn *c)
     struct wire_frame f = frame_of(c, WIRE_CLOSED);
     f.from = span_of(c->jid);
     f.num = c->close_how;
-    f.session = c->asked_as;
     hub_send(c, c->peer, &f);
     c->close_told = true;
 }
@@ -202,6 +169,7 @@ static void acked(struct manager_conn *c, uint64_t n)
     if (c->peer == NULL || !c->known)
         return;
     wire_pair_add(&c->c2s->acks[c->peer->peer], c->sid, n);
+    wire_connection_add(&c->c2s->ack_names[c->peer->peer], c->asked_as);
     flush_soon(c->c2s);
 }
 
@@ -244,7 +212,8 @@ static void flush(void *a, uint64_t life)
     LIST_EACH (it, &n->conns) {
         struct manager_conn *c = LIST_ENTRY(it, struct manager_conn, node);
         turn_end(c);
-        if (c->state == STATE_ENDED && (is_done(c) || w.now_us >= c->expires_us))
+        if (c->state == STATE_ENDED && w.now_us >= c->open_until_us &&
+            (is_done(c) || w.now_us >= c->expires_us))
             list_del(&c->node);
     }
     for (int i = 0; i < NODES; i++) {
@@ -253,10 +222,12 @@ static void flush(void *a, uint64_t life)
         struct wire_frame f = {.kind = WIRE_ACKED, .slot = 0xffff, .epoch = n->member.epoch};
         struct buf b = {0};
         f.pairs = buf_span(&n->acks[i]);
+        f.connections = buf_span(&n->ack_names[i]);
         wire_add(&b, &f);
         link_send(n, w.nodes[i].name, buf_span(&b));
         buf_free(&b);
         buf_clear(&n->acks[i]);
+        buf_clear(&n->ack_names[i]);
     }
 }
 
@@ -283,6 +254,7 @@ static struct manager_conn *find(const struct node *n, uint64_t sid)
 static void ask(struct manager_conn *c, enum wire_kind kind, const struct line *l)
 {
     c->sid = c->asked_as = random_u64();
+    c->asked_us = w.now_us;
     c->in_map = true;
     c->slot = member_slot(span_of(c->bare));
     c->asked = kind;
@@ -350,7 +322,29 @@ static void handled(struct manager_conn *c, uint64_t n)
         c->holds &= ~(unsigned)HOLD_QUEUE;
 }
 
+static void flush_later(void *a, uint64_t life)
+{
+    struct node *n = a;
+    if (n->up && life == n->life)
+        flush_soon(n);
+}
+
 enum end_how { END_CLEAN, END_LOST, END_KILLED, END_TAKEN };
+
+static void drop_items(struct manager_conn *c)
+{
+    c->first = c->last = NULL;
+    c->count = 0;
+}
+
+static void let_go(struct manager_conn *c)
+{
+    drop_items(c);
+    c->waiting = false;
+    detach(c);
+    c->known = c->syncing = c->close_wanted = c->in_map = false;
+    c->sid = 0;
+}
 
 static void end(struct manager_conn *c, enum end_how how)
 {
@@ -359,17 +353,22 @@ static void end(struct manager_conn *c, enum end_how how)
     c->state = STATE_ENDED;
     c->expires_us = w.now_us + LINGER_MS * MS;
     bool lost = how == END_LOST, tell = how == END_CLEAN || lost, keep = !(lost && c->resumable);
-    if (!keep || !tell) {
-        c->first = c->last = NULL;
-        c->count = 0;
-    }
+    if (!keep || !tell)
+        drop_items(c);
     c->close_wanted = tell && c->sid != 0 && (c->known || c->asked_once);
     c->close_how = lost ? WIRE_CLOSE_LOST : WIRE_CLOSE_CLEAN;
     if (c->close_wanted && c->peer != NULL)
         tell_closed(c);
-    if (!c->known)
+    if (!c->known || !tell)
         c->asked = WIRE_NONE;
+    if (!tell)
+        let_go(c);
     if (c->pipe != NULL) {
+        if (!lost) { /* its socket closes when the client's side does, or does not answer for long */
+            uint64_t open_us = c->pipe->deaf ? END_MS * MS : sim_random(3 * MS);
+            c->open_until_us = w.now_us + open_us;
+            sim_after(open_us, flush_later, c->c2s, c->c2s->life);
+        }
         c->pipe->conn = NULL;
         pipe_server_ends(c->pipe, false);
         c->pipe = NULL;
@@ -519,11 +518,13 @@ static void on_resumed(struct manager_conn *c, const struct wire_frame *f)
         return;
     struct manager_conn *old = find(c->c2s, f->session);
     if (old != NULL && old != c) {
-        old->in_map = false;
         end(old, END_TAKEN);
+        let_go(old);
     }
     answered(c, true);
     c->sid = f->session;
+    if (c->close_wanted)
+        tell_closed(c);
     if (c->state != STATE_RESUMING)
         return;
     snprintf(c->jid, sizeof c->jid, "%.*s", SPAN_FMT(f->to));
@@ -578,10 +579,12 @@ static void on_session_frame(struct manager_conn *c, const struct wire_frame *f)
         on_enabled(c, f);
         break;
     case WIRE_KILL:
+        if (f->session != 0 && f->session != c->asked_as)
+            break;
         if (c->state == STATE_ENDED) {
-            c->first = c->last = NULL;
-            c->count = 0;
-            c->close_wanted = false;
+            c->asked = WIRE_NONE;
+            let_go(c);
+            break;
         }
         sim_say("%s: %s is killed: %.*s", c->c2s->name, c->jid, SPAN_FMT(f->text));
         end(c, END_KILLED);
@@ -725,6 +728,7 @@ void manager_peer_up(struct node *n)
 void manager_peer_gone(struct node *n, struct endpoint *e)
 {
     buf_clear(&n->acks[e->peer]);
+    buf_clear(&n->ack_names[e->peer]);
     reattach(n, e);
 }
 
@@ -737,8 +741,10 @@ void manager_started(struct node *n)
 {
     list_init(&n->conns);
     n->retry_set = n->flush_set = false;
-    for (int i = 0; i < NODES; i++)
+    for (int i = 0; i < NODES; i++) {
         buf_clear(&n->acks[i]);
+        buf_clear(&n->ack_names[i]);
+    }
 }
 
 void manager_died(struct node *n)

@@ -219,8 +219,10 @@ void node_free(struct node *n)
         take_core_apart(n);
     if (n->up)
         member_core_fini(&n->member);
-    for (int i = 0; i < NODES; i++)
+    for (int i = 0; i < NODES; i++) {
         buf_free(&n->acks[i]);
+        buf_free(&n->ack_names[i]);
+    }
 }
 
 /* ---- what happens to a node ---- */

@@ -91,7 +91,7 @@ struct node {
     unsigned wakes;
     /* connection manager */
     struct list conns;
-    struct buf acks[NODES];
+    struct buf acks[NODES], ack_names[NODES];
     bool retry_set, flush_set;
     uint64_t attached;
 };
@@ -134,6 +134,7 @@ struct stream_pipe {
     struct manager_conn *conn; /* NULL: gone there */
     int home;                  /* the node of the manager */
     bool client_gone;          /* the client has let go of it */
+    bool deaf;                 /* … without a word: the socket stays open */
     struct pipe_end up, down;
 };
 
@@ -297,6 +298,7 @@ void client_line(struct client *c, struct stream_pipe *p, const struct line *l);
 void client_send_message(struct client *c, int to_user, int to_client);
 void client_presence(struct client *c, bool available);
 void client_cut(struct client *c);
+void client_roam(struct client *c);
 void client_close(struct client *c);
 void client_connect_soon(struct client *c, uint64_t delay_us);
 void client_ask(struct client *c);

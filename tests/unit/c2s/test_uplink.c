@@ -556,6 +556,28 @@ static void test_resume_takes_the_session_over(void **state)
     assert_ptr_equal(idmap_get(&c2s.hub.sessions, sid), conn);
 }
 
+/* The former connection's socket stays open: it says nothing more, to no router, also when it had ended
+ * before and waited to say so. */
+static void test_former_connection_is_let_go(void **state)
+{
+    (void)state;
+    bind_it();
+    uint64_t sid = conn->session.sid;
+    router_says(0, (struct wire_frame){.kind = WIRE_KILL, .num = STREAM_E_CONFLICT, .session = 77}, conn);
+    assert_int_equal(conn->session.state, SESSION_BOUND); /* another one was meant */
+    router_says(
+        0, (struct wire_frame){.kind = WIRE_KILL, .num = STREAM_E_CONFLICT, .session = conn->up.asked_as},
+        conn);
+    assert_int_equal(conn->session.state, SESSION_ENDED);
+    assert_null(idmap_get(&c2s.hub.sessions, sid));
+    buf_clear(&routers[0].log);
+    owner = -1;
+    uplink_peer_gone(&c2s, &routers[0]);
+    move_to(1);
+    got(1, "");
+    assert_true(uplink_is_done(conn));
+}
+
 static void test_kill(void **state)
 {
     (void)state;
@@ -597,6 +619,7 @@ int main(void)
         T(test_lost_and_resumable_drops_its_queue),
         T(test_close_waits_for_a_router),
         T(test_resume_takes_the_session_over),
+        T(test_former_connection_is_let_go),
         T(test_kill),
         T(test_junk_is_counted),
     };

@@ -212,6 +212,127 @@ static void test_sync_of_a_stream_of_yesterday(void **state)
     rig_stop();
 }
 
+static void sync_of(uint64_t sid, uint64_t connection, uint64_t had)
+{
+    struct wire_frame f = {.kind = WIRE_SYNC,
+                           .slot = 1,
+                           .sid = sid,
+                           .session = connection,
+                           .from = SPAN("juliet@a/r"),
+                           .num = had,
+                           .n = 1};
+    rig_frame("c2s", &f);
+    rig_run();
+}
+
+/* The client has resumed at the same connection manager, and its old socket is still open: the next router
+ * believes the connection that the record names, not the numbers of the former one, before or behind it. */
+static void test_sync_of_a_former_connection(void **state)
+{
+    (void)state;
+    rig_start(people);
+    open_with_sm(1, "juliet@a");
+    rig_open(2, "romeo@a", "r");
+    resume(4, 1, 1);
+    rig_skip(1);
+    rig_crash();
+    sync_of(1, 1, 9);
+    assert_true(rig.killed[1] != 0);
+    assert_int_equal(session_find(rig.core, 1)->state, SESSION_UNSYNCED);
+    rig.killed[1] = 0;
+    sync_of(1, 4, 2);
+    assert_int_equal(rig.killed[1], 0);
+    assert_int_equal(session_find(rig.core, 1)->state, SESSION_LIVE);
+    uint64_t sent = session_find(rig.core, 1)->out_sent;
+    sync_of(1, 1, 9);
+    assert_true(rig.killed[1] != 0);
+    assert_int_equal(session_find(rig.core, 1)->out_sent, sent);
+    rig_stop();
+}
+
+/* Nor what a former connection says of acknowledgements and ends. */
+static void test_words_of_a_former_connection(void **state)
+{
+    (void)state;
+    rig_start(people);
+    open_with_sm(1, "juliet@a");
+    resume(4, 1, 0);
+    struct session *s = session_find(rig.core, 1);
+    uint64_t acked = s->out_acked;
+    assert_true(s->out_sent > acked);
+    struct buf pairs = {0}, connections = {0};
+    wire_pair_add(&pairs, 1, s->out_sent);
+    wire_connection_add(&connections, 1);
+    struct wire_frame f = {
+        .kind = WIRE_ACKED, .pairs = buf_span(&pairs), .connections = buf_span(&connections)};
+    rig_frame("c2s", &f);
+    struct wire_frame closed = {
+        .kind = WIRE_CLOSED, .slot = 1, .sid = 1, .session = 1, .num = WIRE_CLOSE_CLEAN};
+    rig_frame("c2s", &closed);
+    rig_run();
+    assert_ptr_equal(session_find(rig.core, 1), s);
+    assert_int_equal(s->out_acked, acked);
+    buf_clear(&connections);
+    wire_connection_add(&connections, 4);
+    f.connections = buf_span(&connections);
+    rig_frame("c2s", &f);
+    rig_run();
+    assert_int_equal(s->out_acked, s->out_sent);
+    buf_free(&pairs);
+    buf_free(&connections);
+    rig_stop();
+}
+
+/* A question that waited is older than the connection that has been answered meanwhile. */
+static void test_old_question(void **state)
+{
+    (void)state;
+    rig_start(people);
+    open_with_sm(1, "juliet@a");
+    resume(4, 1, 0);
+    rig.now_ms += 5000;
+    struct wire_frame f = {.kind = WIRE_RESUME,
+                           .flags = WIRE_AGAIN,
+                           .slot = 1,
+                           .sid = 5,
+                           .from = SPAN("juliet@a"),
+                           .name = SPAN("0000000000000001"),
+                           .age_ms = 6000};
+    rig.killed[5] = 0;
+    rig_frame("c2s", &f);
+    rig_run();
+    assert_true(rig.killed[5] != 0);
+    assert_int_equal(session_find(rig.core, 1)->asked_as, 4);
+    f.sid = 6;
+    f.age_ms = 4000; /* this one was asked after that, and waited as long */
+    rig_frame("c2s", &f);
+    rig_run();
+    assert_int_equal(session_find(rig.core, 1)->asked_as, 6);
+    rig_stop();
+}
+
+/* OPEN asked again after its session was given up: marks of that one are not the new one's. */
+static void test_marks_of_an_earlier_session(void **state)
+{
+    (void)state;
+    rig_start(people);
+    rig_open(1, "juliet@a", "r");
+    rig_open(2, "romeo@a", "r");
+    struct session *s = session_find(rig.core, 1);
+    s->held = true; /* the message waits for it: mark 0 */
+    rig_says(2, "<message xmlns='jabber:client' to='juliet@a/r' type='chat'><body>kept</body></message>");
+    rig_silent(1);
+    lose(1);
+    assert_null(session_find(rig.core, 1));
+    rig_open(1, "juliet@a", "r");
+    rig_crash();
+    rig_open(3, "juliet@a", "s");
+    rig_says(3, "<presence xmlns='jabber:client'/>");
+    rig_want(3, "<presence*");
+    rig_want(3, "<message*kept*");
+    rig_stop();
+}
+
 /* A session is lost while its user's mailbox is being read: the marks that are still unread tell which
  * numbers its client has had, so the record that is written then must not make them void. */
 static void test_lost_while_being_loaded(void **state)
@@ -288,6 +409,10 @@ int main(void)
         cmocka_unit_test(test_index_is_left_by_the_deleted),
         cmocka_unit_test(test_stream_that_was_thought_dead),
         cmocka_unit_test(test_sync_of_a_stream_of_yesterday),
+        cmocka_unit_test(test_sync_of_a_former_connection),
+        cmocka_unit_test(test_words_of_a_former_connection),
+        cmocka_unit_test(test_old_question),
+        cmocka_unit_test(test_marks_of_an_earlier_session),
         cmocka_unit_test(test_lost_while_being_loaded),
         cmocka_unit_test(test_oldest_detached_makes_room),
     };
