@@ -9,6 +9,7 @@ enum fault {
     FAULT_ROAM,
     FAULT_CUT_LINK,
     FAULT_ISOLATE,
+    FAULT_UNHEARD,
     FAULT_FREEZE,
     FAULT_REDIS_AWAY,
     FAULT_REDIS_GONE,
@@ -70,6 +71,27 @@ static void cut_link(int x, int y, uint64_t for_us)
     sim_say("link %s - %s is cut", w.nodes[x].name, w.nodes[y].name);
     link_cut(x, y, true);
     sim_after(for_us, heal_link, NULL, (uint64_t)(x * NODES + y));
+}
+
+static void heard_again(void *a, uint64_t life)
+{
+    struct node *n = a;
+    (void)life;
+    sim_say("%s is heard again", n->name);
+    for (int i = 0; i < NODES; i++)
+        link_cut_way(n->at, i, false);
+    node_redis(n, true);
+}
+
+/* A cut in one direction: the others (and Redis) do not hear the node, it hears them. */
+static void unheard(struct node *n, uint64_t for_us)
+{
+    sim_say("%s is not heard any more", n->name);
+    for (int i = 0; i < NODES; i++)
+        if (i != n->at)
+            link_cut_way(n->at, i, true);
+    node_redis(n, false);
+    sim_after(for_us, heard_again, n, n->life);
 }
 
 static uint64_t how_long(void)
@@ -165,6 +187,10 @@ static void fault(enum fault f)
             if (n->router || i < ROUTERS)
                 cut_link(n->at, i, sim_between(50 * MS, 1500 * MS));
         break;
+    case FAULT_UNHEARD:
+        unheard(sim_chance(50) ? any_router() : any_manager(),
+                sim_chance(50) ? how_long() : sim_between(1 * SECOND, 4 * SECOND));
+        break;
     case FAULT_FREEZE:
         n = sim_chance(70) ? any_router() : any_manager();
         n->frozen_until_us = MAX(n->frozen_until_us, w.now_us + how_long());
@@ -243,7 +269,7 @@ static void next_word(void *a, uint64_t b)
 }
 
 static const char *const names[FAULT_COUNT] = {
-    "kill-router", "kill-manager", "cut-client", "roam",   "cut-link",    "isolate", "freeze",
+    "kill-router", "kill-manager", "cut-client", "roam",   "cut-link",    "isolate", "unheard", "freeze",
     "redis-away",  "redis-gone",   "store-full", "logout", "slow-reader", "leave",   "clock"};
 static unsigned spared;
 

@@ -242,7 +242,8 @@ static void look_at(struct node *n, struct endpoint *e)
 {
     struct node *other = &w.nodes[e->peer];
     bool same = other->up && other->incarnation == e->incarnation;
-    if (same && !w.cut[n->at][other->at] && w.now_us >= other->frozen_until_us) {
+    bool whole = !w.cut[n->at][other->at] && !w.cut[other->at][n->at];
+    if (same && whole && w.now_us >= other->frozen_until_us) {
         bool dials = other->router && (!n->router || n->at < other->at);
         if (dials && !paired(e, other->peers[n->at]) && sim_chance(40))
             come_up(n, other);
@@ -250,8 +251,9 @@ static void look_at(struct node *n, struct endpoint *e)
     }
     if (!e->linked || w.now_us - e->reported_us < 100 * MS)
         return;
-    bool refused = e->up && (other->up ? !same : other->refuses) && !w.cut[n->at][other->at];
-    bool silent = (!same || w.now_us >= w.cut_since_us[n->at][other->at] + 300 * MS) && sim_chance(20);
+    bool refused = e->up && (other->up ? !same : other->refuses) && whole;
+    bool quiet = w.cut[other->at][n->at] && w.now_us >= w.cut_since_us[other->at][n->at] + 300 * MS;
+    bool silent = (!same || quiet || w.now_us < other->frozen_until_us) && sim_chance(20);
     if (refused || (silent && !w.quiet)) {
         e->reported_us = w.now_us;
         registry_report(n, e->peer, e->incarnation, refused);
@@ -280,6 +282,12 @@ void link_tick_start(void)
 
 void link_cut(int a, int b, bool cut)
 {
-    w.cut[a][b] = w.cut[b][a] = cut;
-    w.cut_since_us[a][b] = w.cut_since_us[b][a] = cut ? w.now_us : 0;
+    link_cut_way(a, b, cut);
+    link_cut_way(b, a, cut);
+}
+
+void link_cut_way(int from, int to, bool cut)
+{
+    w.cut[from][to] = cut;
+    w.cut_since_us[from][to] = cut ? w.now_us : 0;
 }

@@ -248,6 +248,7 @@ void link_drop(struct node *n, int peer);
 struct endpoint *link_peer(struct node *n, const char *name);
 void link_tick_start(void);
 void link_cut(int a, int b, bool cut);
+void link_cut_way(int from, int to, bool cut);
 
 /* registry.c */
 void registry_reset(void);
