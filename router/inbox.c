@@ -71,6 +71,8 @@ static void answer_not_mine(struct core *c, const struct wire_frame *f, const ch
     c->out.send(c->out.ctx, node, &answer);
 }
 
+static void pass_on_waiting(struct core *c, const struct wire_frame *f);
+
 static void replay_frame(struct user *u, void *ctx, bool gone)
 {
     struct replay *r = ctx;
@@ -78,9 +80,12 @@ static void replay_frame(struct user *u, void *ctx, bool gone)
     struct wire_frame f;
     if (r->sid != 0 && idmap_get(&c->syncing, r->sid) == u)
         idmap_del(&c->syncing, r->sid);
-    if (gone && wire_decode(rcbuf_span(r->frame), &f))
-        answer_not_mine(c, &f, r->node);
-    else if (!gone) {
+    if (gone && wire_decode(rcbuf_span(r->frame), &f)) {
+        if (f.kind == WIRE_ROUTE && f.targets.p != NULL)
+            pass_on_waiting(c, &f);
+        else
+            answer_not_mine(c, &f, r->node);
+    } else if (!gone) {
         struct user *outer = c->replaying;
         c->replaying = u;
         inbox_frame(c, r->node, r->incarnation, rcbuf_span(r->frame));
@@ -392,6 +397,16 @@ static void pass_on(struct core *c, const struct wire_frame *f, struct span targ
         presence_route(c, target, jid_bare(&f->stanza.from), (struct span){NULL, 0}, "probe", NULL);
 }
 
+/* A target of a fan-out that has waited here for its user, who turns out to be another router's. The origin
+ * has forgotten it, and the new owner may have had the user all the time: nobody else would tell. */
+static void pass_on_waiting(struct core *c, const struct wire_frame *f)
+{
+    struct span targets = f->targets;
+    struct wire_target t;
+    while (c->acting && wire_target_next(&targets, &t))
+        pass_on(c, f, t.to);
+}
+
 /* A target of a fan-out whose user is not ready waits as a fan-out of its own. */
 static void receive_target(struct core *c, const struct wire_frame *f, struct span target, struct sender from)
 {
@@ -438,6 +453,8 @@ static void on_route(struct core *c, const struct wire_frame *f, struct span fra
         struct span targets = f->targets;
         struct wire_target t;
         bool bundle = c->bundle_raw.p == NULL;
+        bool tells = f->stanza.kind == STANZA_PRESENCE &&
+                     (f->stanza.type == STANZA_NONE || f->stanza.type == STANZA_UNAVAILABLE);
         if (bundle)
             session_bundle_begin(c, f->stanza.raw);
         while (wire_target_next(&targets, &t)) {
@@ -447,6 +464,8 @@ static void on_route(struct core *c, const struct wire_frame *f, struct span fra
                     receive(c, c->replaying, f, t.to, from, 0);
                 else
                     receive_target(c, f, t.to, from);
+                if (tells && route_is_refused(c, from.node, c->out.slot(t.to)))
+                    presence_route(c, t.to, jid_bare(&f->stanza.from), (struct span){NULL, 0}, "probe", NULL);
             }
         }
         if (bundle)

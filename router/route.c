@@ -336,6 +336,12 @@ void route_refuse_message(struct core *c, const char *node, uint16_t slot, uint6
     route_done(c, node, token, user_store_is_full(c) ? WIRE_DONE_FULL : WIRE_DONE_RETRY);
 }
 
+bool route_is_refused(const struct core *c, const char *node, uint16_t slot)
+{
+    const struct refused *r = c->refused.count > 0 ? map_get(&c->refused, span_of(node)) : NULL;
+    return r != NULL && slots_has(&r->slots, slot);
+}
+
 bool route_refused_too(struct core *c, const char *node, const struct wire_frame *f, bool waited)
 {
     struct refused *r = c->refused.count > 0 ? map_get(&c->refused, span_of(node)) : NULL;

@@ -41,6 +41,10 @@ void route_refuse(struct core *c, const char *node, uint16_t slot, uint64_t toke
  * stanzas go on. */
 void route_refuse_message(struct core *c, const char *node, uint16_t slot, uint64_t token);
 
+/* True when single stanzas for that slot are being refused to that node: what it sent before a fan-out may
+ * come behind it. */
+bool route_is_refused(const struct core *c, const char *node, uint16_t slot);
+
 /* True when a frame was refused because one before it was; waited: it has come before and waited for its
  * user, and what was before it may have been refused meanwhile. */
 bool route_refused_too(struct core *c, const char *node, const struct wire_frame *f, bool waited);
