@@ -45,7 +45,7 @@ struct session {
     bool reading;       /* a mailbox read is in flight … */
     bool reread;        /* … and its answer is void: the cursor has gone back meanwhile */
     int8_t priority;
-    uint64_t available_since_ms; /* monotonic, of the last presence: breaks ties */
+    uint64_t available_since_ms; /* monotonic, of the last presence */
     uint64_t last_active_wall_ms;
     struct rcbuf *presence;      /* last available presence, raw with from; NULL when not available */
     struct map directed;         /* bare or full JIDs (char *, owned) that got directed presence */

@@ -17,7 +17,7 @@ SITUATIONS = {
 
 # For each type and situation: to the bare JID, to a full JID that matches, to one that does not. silent, error,
 # offline, or who gets it. Where the RFC leaves a choice this is ours: an error rather than silence for normal
-# messages, offline storage for normal and chat, the most available resource (chat without the opt-in of carbons).
+# messages, offline storage for normal and chat, all resources of the highest priority.
 DELIVERY = {
     "normal": {
         "no-account": ("error", None, "error"),
