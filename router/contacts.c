@@ -197,6 +197,58 @@ size_t contacts_roster_count(const struct user *u)
     return count;
 }
 
+/* The parts that depend on the state at their longest. */
+#define ITEM_FIXED_BYTES 96
+
+size_t contacts_item_bytes(struct span jid, struct span name, const struct span *groups, size_t group_count)
+{
+    struct buf escaped = {0};
+    xml_add_value(&escaped, jid);
+    xml_add_value(&escaped, name);
+    for (size_t i = 0; i < group_count; i++) {
+        buf_add_lit(&escaped, "<group></group>");
+        xml_add_text(&escaped, groups[i]);
+    }
+    size_t n = escaped.n + ITEM_FIXED_BYTES;
+    buf_free(&escaped);
+    return n;
+}
+
+static size_t shown_bytes(struct contact *contact)
+{
+    struct span groups[CONTACT_GROUPS_MAX];
+    if (contact->shown_bytes == 0) {
+        for (unsigned i = 0; i < contact->group_count; i++)
+            groups[i] = span_of(contact->groups[i]);
+        contact->shown_bytes = (uint32_t)contacts_item_bytes(
+            span_of(contact->jid), contact->name != NULL ? span_of(contact->name) : (struct span){NULL, 0},
+            groups, contact->group_count);
+    }
+    return contact->shown_bytes;
+}
+
+size_t contacts_roster_bytes(struct user *u)
+{
+    size_t at = 0, bytes = 0;
+    struct contact *contact;
+    while ((contact = map_next(&u->contacts, &at)) != NULL)
+        bytes += contact->in_roster ? shown_bytes(contact) : 0;
+    return bytes;
+}
+
+bool contacts_have_room(struct user *u, struct span jid, struct span name, const struct span *groups,
+                        size_t group_count)
+{
+    const struct conf *conf = u->core->conf;
+    struct contact *old = contacts_find(u, jid);
+    size_t before = old != NULL && old->in_roster ? shown_bytes(old) : 0;
+    size_t after = contacts_item_bytes(jid, name, groups, group_count);
+    if (before == 0 && contacts_roster_count(u) >= (uint64_t)conf->limits_roster_items)
+        return false;
+    return after <= before ||
+           contacts_roster_bytes(u) - before + after <= (uint64_t)conf->limits_roster_bytes;
+}
+
 size_t contacts_request_count(const struct user *u)
 {
     size_t at = 0, count = 0;
@@ -208,12 +260,14 @@ size_t contacts_request_count(const struct user *u)
 
 void contacts_set_name(struct contact *contact, struct span name)
 {
+    contact->shown_bytes = 0;
     free(contact->name);
     contact->name = name.n > 0 ? span_dup(name) : NULL;
 }
 
 void contacts_set_groups(struct contact *contact, const struct span *groups, size_t count)
 {
+    contact->shown_bytes = 0;
     for (unsigned i = 0; i < contact->group_count; i++)
         free(contact->groups[i]);
     free(contact->groups);
@@ -280,7 +334,11 @@ void contacts_restore(struct user *u, struct span bare, struct span record)
     if (record.p == NULL)
         return;
     struct contact old;
-    CHECK(contacts_parse(record, &old));
+    if (!contacts_parse(record, &old)) {
+        log_error("roster", "BUG: a record of our own cannot be read user=%s contact=%.*s", u->bare,
+                  SPAN_FMT(bare));
+        return;
+    }
     contact = contacts_get(u, bare);
     old.jid = contact->jid; /* the map's key stays */
     *contact = old;

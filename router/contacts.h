@@ -27,6 +27,7 @@ struct contact {
     uint8_t state;         /* CONTACT_… bits */
     bool in_roster;        /* false: known only because of a pending request (§3.1.3: not shown) */
     uint64_t version;      /* roster version of the last change */
+    uint32_t shown_bytes;  /* of the item as clients get it, 0 = to be computed */
     struct rcbuf *request; /* the whole subscribe stanza while PENDING_IN */
 };
 
@@ -45,6 +46,15 @@ bool contacts_may_see(struct user *u, struct span bare);
 /* The number of items in the roster / of requests that wait for the user's answer. */
 size_t contacts_roster_count(const struct user *u);
 size_t contacts_request_count(const struct user *u);
+
+/* The bytes of all items as clients get them, escaped; and the most that one item may have. */
+size_t contacts_roster_bytes(struct user *u);
+size_t contacts_item_bytes(struct span jid, struct span name, const struct span *groups, size_t group_count);
+
+/* True when the roster has room for an item with that name and groups, in place of the present one of that
+ * JID if there is one (limits.roster_items, limits.roster_bytes). What makes it smaller always has. */
+bool contacts_have_room(struct user *u, struct span jid, struct span name, const struct span *groups,
+                        size_t group_count);
 
 /* Replaces name (p NULL or empty = none) and groups. Copies. */
 void contacts_set_name(struct contact *contact, struct span name);

@@ -152,9 +152,13 @@ void core_flush_pairs(struct core *c, struct map *lists, enum wire_kind kind)
         if (kind == WIRE_DONE && strcmp(l->node, c->name) == 0) {
             route_on_done(c, buf_span(&pairs));
         } else {
-            struct wire_frame f = {
-                .kind = kind, .slot = 0xffff, .epoch = c->epoch, .pairs = buf_span(&pairs)};
-            c->out.send(c->out.ctx, l->node, &f);
+            for (size_t at_pair = 0; at_pair < pairs.n; at_pair += WIRE_LIST_MAX) {
+                struct wire_frame f = {.kind = kind,
+                                       .slot = 0xffff,
+                                       .epoch = c->epoch,
+                                       .pairs = span_sub(buf_span(&pairs), at_pair, WIRE_LIST_MAX)};
+                c->out.send(c->out.ctx, l->node, &f);
+            }
         }
         if (l->pairs.p == NULL) { /* keep the storage */
             buf_clear(&pairs);

@@ -16,6 +16,9 @@
 
 static struct stat_counter malformed =
     STAT_COUNTER("jackdaw_router_frames_malformed_total", "Frames dropped as malformed", NULL);
+static struct stat_counter nameless =
+    STAT_COUNTER("jackdaw_router_frames_nameless_total",
+                 "Frames about a session dropped because they name none or one of another account", NULL);
 static struct stat_counter not_mine = STAT_COUNTER(
     "jackdaw_router_not_mine_total", "Frames answered because another router owns the slot", NULL);
 static struct stat_counter refused_open =
@@ -32,6 +35,7 @@ void inbox_register_stats(void)
 {
     stat_register(&misrouted.meta);
     stat_register(&malformed.meta);
+    stat_register(&nameless.meta);
     stat_register(&not_mine.meta);
     stat_register(&refused_open.meta);
     stat_register(&in_stanzas.meta);
@@ -147,6 +151,10 @@ static void on_open(struct core *c, const struct wire_frame *f, struct span fram
     if (!ready(c, u, f, frame, from))
         return;
     struct session *s = session_find(c, f->sid);
+    if (s != NULL && s->user != u) {
+        stat_add(&nameless, 1);
+        return;
+    }
     if (s != NULL && s->restored)
         session_sync(u, f, from.node,
                      from.incarnation); /* opened at a router that died before it could say so */
@@ -520,14 +528,59 @@ static frame_fn *const handlers[WIRE_KIND_COUNT] = {
     [WIRE_DONE] = on_done,        [WIRE_CONTROL] = on_control, [WIRE_COMPONENTS] = on_components,
 };
 
+/* ---- what cannot be read ---- */
+
+/* Who sent it keeps it until it is answered, and behind it everything else: so its number is finished, and
+ * whoever made the stanza hears of it as far as the stanza itself can be read. */
+static void answer_malformed(struct core *c, struct wire_frame *f, struct span frame, struct sender from)
+{
+    struct stanza s;
+    bool good = f->stanza.raw.p != NULL && stanza_index(c->parser, f->stanza.raw, &s);
+    if (f->kind == WIRE_ROUTE) {
+        if (good)
+            route_error(c, &s, jid_bare(&s.to), STANZA_E_BAD_REQUEST, "it could not be forwarded");
+        route_done(c, from.node, f->token, WIRE_DONE_TAKEN);
+    } else if (f->kind == WIRE_STANZA && f->sid != 0) {
+        if (good)
+            f->stanza = s;
+        else
+            f->stanza.type = STANZA_ERROR; /* no answer can be made */
+        f->has_stanza = true;
+        f->num = 1 + STANZA_E_BAD_REQUEST;
+        on_stanza(c, f, frame, from);
+    }
+}
+
+static void take_malformed(struct core *c, struct wire_frame *f, struct span frame, struct sender from)
+{
+    stat_add(&malformed, 1);
+    log_warn(
+        "inbox",
+        "a malformed frame was refused: do all processes run the same version? node=%s kind=%s bytes=%zu",
+        from.node, wire_kind_name(f->kind), frame.n);
+    wire_salvage(frame, f);
+    answer_malformed(c, f, frame, from);
+}
+
+/* Frames that begin with a session's id. 0 is nobody's, and what is kept by id could not be found again. */
+static bool lacks_session(const struct wire_frame *f)
+{
+    return f->sid == 0 && (f->kind == WIRE_OPEN || f->kind == WIRE_STANZA || f->kind == WIRE_FLOW ||
+                           f->kind == WIRE_ENABLE || f->kind == WIRE_CLOSED || f->kind == WIRE_RESUME ||
+                           f->kind == WIRE_SYNC);
+}
+
 void inbox_frame(struct core *c, const char *node, uint64_t incarnation, struct span frame)
 {
     struct wire_frame f;
     if (!wire_decode(frame, &f)) {
-        stat_add(&malformed, 1);
-        log_warn("inbox",
-                 "a malformed frame was dropped: do all processes run the same version? node=%s bytes=%zu",
-                 node, frame.n);
+        take_malformed(c, &f, frame, (struct sender){node, incarnation});
+        return;
+    }
+    if (lacks_session(&f) || (f.kind == WIRE_STANZA && !f.has_stanza)) {
+        stat_add(&nameless, 1);
+        log_warn("inbox", "a frame without a session or stanza was dropped kind=%s node=%s",
+                 wire_kind_name(f.kind), node);
         return;
     }
     if (f.epoch > c->epoch)

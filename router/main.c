@@ -24,6 +24,7 @@
 #define DRAIN_LOOK_MS 20
 #define DRAIN_CALM_MS 100 /* with nothing to do, so that all others have seen the epoch without us */
 
+_Static_assert(WIRE_MAX_BYTES == BUS_FRAME_MAX, "what the router may make, the bus takes");
 _Static_assert(SLOT_COUNT == MEMBER_SLOTS, "the router and the membership count slots alike");
 
 struct router {
@@ -69,6 +70,8 @@ static bool send_frame(void *ctx, const char *node, const struct wire_frame *fra
     if (peer == NULL)
         return false;
     char *at = bus_reserve(peer, wire_size(frame));
+    if (at == NULL)
+        return false;
     bus_commit(peer, wire_encode(frame, at));
     return true;
 }
@@ -78,8 +81,7 @@ static bool send_bytes(void *ctx, const char *node, struct span encoded)
     struct bus_peer *peer = live_peer(ctx, node);
     if (peer == NULL)
         return false;
-    bus_send(peer, encoded);
-    return true;
+    return bus_send(peer, encoded);
 }
 
 static const char *owner(void *ctx, uint16_t slot)

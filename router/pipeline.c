@@ -74,7 +74,10 @@ void task_result(struct task *t, struct span payload)
         buf_add_span(&out, payload);
         buf_add_lit(&out, "</iq>");
     }
-    reply(t, buf_span(&out));
+    if (out.n > TASK_ANSWER_MAX_BYTES)
+        task_error(t, STANZA_E_RESOURCE_CONSTRAINT, "the answer is too large");
+    else
+        reply(t, buf_span(&out));
     buf_free(&out);
 }
 

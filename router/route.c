@@ -49,8 +49,12 @@ static struct stat_counter routed_again =
 static struct stat_counter no_gateway =
     STAT_COUNTER("jackdaw_router_no_gateway_total", "Stanzas answered because no s2s process is alive", NULL);
 
+static struct stat_counter too_large = STAT_COUNTER(
+    "jackdaw_router_too_large_total", "Stanzas refused because their frame would be too large", NULL);
+
 void route_register_stats(void)
 {
+    stat_register(&too_large.meta);
     stat_register(&routed_local.meta);
     stat_register(&routed_router.meta);
     stat_register(&routed_gateway.meta);
@@ -180,10 +184,25 @@ static void to_gateway(struct core *c, struct wire_frame *f, struct span domain,
     dispatch(c, node, f, f->sid, f->n);
 }
 
+/* No link takes it. Its sender is told, in an answer that fits: without the stanza's id when that is what is
+ * so long. */
+static bool is_too_large(struct core *c, const struct wire_frame *f)
+{
+    if (wire_size(f) <= WIRE_MAX_BYTES)
+        return false;
+    stat_add(&too_large, 1);
+    log_warn("route", "a stanza is too large to be sent on from=%.*s bytes=%zu",
+             SPAN_FMT(jid_full(&f->stanza.from)), f->stanza.raw.n);
+    if (f->stanza.id.n < WIRE_ROOM)
+        route_error(c, &f->stanza, jid_bare(&f->stanza.to), STANZA_E_POLICY_VIOLATION, "it is too large");
+    return true;
+}
+
 static void route_frame(struct core *c, struct wire_frame *f)
 {
     struct jid *to = &f->stanza.to;
-    CHECK(to->domain_n > 0);
+    if (to->domain_n == 0 || is_too_large(c, f))
+        return;
     if (!core_is_local_domain(c, jid_domain(to))) {
         to_gateway(c, f, jid_domain(to), jid_bare(&f->stanza.from));
         return;
@@ -235,11 +254,13 @@ struct bundle {
     struct buf targets;
 };
 
+/* The open bundle; a full one stays as it is and leaves before it. */
 static struct bundle *bundle_for(struct bundle **bundles, size_t *count, const char *node, bool gateway,
                                  uint16_t slot)
 {
     for (size_t i = 0; i < *count; i++)
         if ((*bundles)[i].gateway == gateway && (*bundles)[i].slot == slot &&
+            (*bundles)[i].targets.n < WIRE_LIST_MAX &&
             ((*bundles)[i].node == node ||
              (node != NULL && (*bundles)[i].node != NULL && strcmp((*bundles)[i].node, node) == 0)))
             return &(*bundles)[i];
@@ -289,6 +310,8 @@ void route_fanout(struct core *c, const struct stanza *s, const struct span *tar
     size_t bundle_count = 0;
     fill(&f, s, origin);
     f.flags = (uint16_t)wire_flags;
+    if (is_too_large(c, &f))
+        return;
     for (size_t i = 0; i < count; i++)
         bundle_target(c, &bundles, &bundle_count, targets[i], jid_bare(&s->from));
     send_bundles(c, &f, bundles, bundle_count);
@@ -407,7 +430,8 @@ static bool has_moved_target(struct core *c, const struct pending *p)
 {
     struct wire_frame f;
     struct wire_target t;
-    CHECK(wire_decode(rcbuf_span(p->frame), &f));
+    if (!wire_decode(rcbuf_span(p->frame), &f))
+        return true; /* move() ends it */
     while (f.targets.p != NULL && wire_target_next(&f.targets, &t))
         if (!stays(c, p, t.to))
             return true;
@@ -471,7 +495,14 @@ static bool answer_full(struct core *c, const struct pending *p, const struct st
 static void move(struct core *c, struct pending *p)
 {
     struct wire_frame f;
-    CHECK(wire_decode(rcbuf_span(p->frame), &f));
+    if (!wire_decode(rcbuf_span(p->frame), &f)) {
+        log_error("route", "BUG: a frame of our own cannot be read, dropped bytes=%zu", (size_t)p->frame->n);
+        stat_add(&too_large, 1);
+        if (p->sid != 0)
+            session_work_end(c, p->sid, p->n);
+        pending_free(p);
+        return;
+    }
     if (answer_full(c, p, &f.stanza)) {
         pending_free(p);
         return;

@@ -380,11 +380,12 @@ void session_transmit(struct session *s, struct span raw, struct span to, uint64
             map_put(&c->bundles, span_of(b->node), b);
         }
         wire_target_add(&b->targets, &t);
+        if (b->targets.n >= WIRE_LIST_MAX)
+            session_bundle_flush(c, s->node);
         return;
     }
     char space[64 + JID_MAX_BYTES];
-    struct buf targets = {space, 0, sizeof space}; /* never grows: a target is 18 bytes and an address */
-    CHECK(to.n <= JID_MAX_BYTES);
+    struct buf targets = {space, 0, sizeof space}; /* does not grow: a target is 18 bytes and an address */
     wire_target_add(&targets, &t);
     struct wire_frame f = {
         .kind = WIRE_DELIVER, .flags = confirm ? WIRE_CONFIRM : 0, .targets = buf_span(&targets), .raw = raw};

@@ -81,6 +81,10 @@ struct arena *task_arena(struct task *t);
 /* The payload of an iq as a tree in the arena (NULL when it isn't well-formed or there is none). */
 struct xml_node *task_payload(struct task *t);
 
+/* No answer is larger: it must fit into a frame on whatever way it goes, and making it stops the shard. A
+ * larger one becomes resource-constraint. */
+#define TASK_ANSWER_MAX_BYTES (WIRE_MAX_BYTES / 2)
+
 /* Replies to the task's iq: an empty result; a result with raw payload; an error. To the sender of the
  * stanza, through the router's one way (route.h). from is the stanza's `to`, or the user's bare JID when it
  * had none. */

@@ -250,7 +250,8 @@ void components_tell(struct s2s *s, struct bus_peer *router)
         if (peer == NULL || (router != NULL && peer != router) || strcmp(nodes[i].role, "router") != 0)
             continue;
         char *to = bus_reserve(peer, wire_size(&f));
-        bus_commit(peer, wire_encode(&f, to));
+        if (to != NULL)
+            bus_commit(peer, wire_encode(&f, to));
     }
     buf_free(&list);
 }

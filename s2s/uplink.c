@@ -105,7 +105,8 @@ static void on_flush(struct timer *t, uint64_t now_ms)
             struct wire_frame f = {.kind = WIRE_DONE, .slot = NO_SLOT, .epoch = member_epoch(s->member)};
             f.pairs = buf_span(&d->pairs);
             char *to = bus_reserve(peer, wire_size(&f));
-            bus_commit(peer, wire_encode(&f, to));
+            if (to != NULL)
+                bus_commit(peer, wire_encode(&f, to));
         }
         buf_clear(&d->pairs);
         buf_shrink(&d->pairs, 4096);
@@ -395,10 +396,17 @@ void uplink_taken(struct s2s *s, const struct wire_frame *f, struct bus_peer *fr
     receipt_unref(s, r);
 }
 
+/* Nothing can be made of it; its router must not wait for ever. */
+static void refuse_frame(struct s2s *s, struct bus_peer *from, uint64_t token)
+{
+    metric_add(S2S_FRAMES_BAD);
+    receipt_unref(s, receipt_for_router(from, token));
+}
+
 static void on_route(struct s2s *s, const struct wire_frame *f, struct bus_peer *from, struct span frame)
 {
     if (!f->has_stanza || f->stanza.from.domain_n == 0)
-        metric_add(S2S_FRAMES_BAD);
+        refuse_frame(s, from, f->token);
     else if (!estate_keeps(s, from, f, frame))
         uplink_taken(s, f, from);
 }
@@ -407,10 +415,11 @@ void uplink_frame(struct s2s *s, struct bus_peer *from, struct span frame)
 {
     struct wire_frame f;
     if (!wire_decode(frame, &f)) {
-        metric_add(S2S_FRAMES_BAD);
         log_warn("s2s",
                  "a malformed frame was dropped: do all processes run the same version? node=%s bytes=%zu",
                  bus_peer_name(from), frame.n);
+        wire_salvage(frame, &f);
+        refuse_frame(s, from, f.kind == WIRE_ROUTE ? f.token : 0);
         return;
     }
     if (f.epoch > member_epoch(s->member))

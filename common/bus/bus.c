@@ -20,6 +20,7 @@
 #include "common/base/map.h"
 #include "common/base/random.h"
 #include "common/bus/link.h"
+#include "common/bus/peer.h"
 #include "common/bus/probe.h"
 #include "common/bus/socket.h"
 #include "common/bus/stats.h"
@@ -38,24 +39,7 @@
 #define VOID_KEPT     256
 #define STRANGERS_MAX 1024
 
-struct bus_peer {
-    struct list node;  /* bus.peers, or bus.dead */
-    struct list dirty; /* bus.dirty */
-    struct bus *bus;
-    struct link link;
-    bool linked; /* somebody called bus_link; else it dialed in by itself */
-    bool dial;
-    bool dialed; /* there is a connection of ours, made or in the making */
-    bool dead;
-    char *endpoint;   /* may be NULL */
-    struct buf route; /* empty: none; key in bus.routes */
-    unsigned backoff_ms;
-    uint64_t dialed_ms; /* when */
-    struct timer redial;
-    struct probe *probe;
-    uint64_t probed_ms; /* when it began */
-    void *data;
-};
+_Static_assert(LINK_FRAME_MAX == BUS_FRAME_MAX, "bus.h says what a link takes");
 
 struct bus {
     struct ring *ring;
@@ -742,7 +726,10 @@ struct bus_peer *bus_peer(struct bus *b, const char *name)
 
 char *bus_reserve(struct bus_peer *p, size_t n)
 {
-    return link_reserve(&p->link, n);
+    char *at = link_reserve(&p->link, n);
+    if (at == NULL)
+        bus_stats_too_large(n, p->link.peer_name);
+    return at;
 }
 
 void bus_commit(struct bus_peer *p, size_t n)
@@ -756,38 +743,12 @@ void bus_commit(struct bus_peer *p, size_t n)
         mark_dirty(p);
 }
 
-void bus_send(struct bus_peer *p, struct span frame)
+bool bus_send(struct bus_peer *p, struct span frame)
 {
-    memcpy(bus_reserve(p, frame.n), frame.p, frame.n);
+    char *at = bus_reserve(p, frame.n);
+    if (at == NULL)
+        return false;
+    memcpy(at, frame.p, frame.n);
     bus_commit(p, frame.n);
-}
-
-bool bus_ready(const struct bus_peer *p)
-{
-    return link_ready(&p->link);
-}
-
-const char *bus_peer_name(const struct bus_peer *p)
-{
-    return p->link.peer_name;
-}
-
-uint64_t bus_peer_incarnation(const struct bus_peer *p)
-{
-    return p->link.peer_incarnation;
-}
-
-bool bus_peer_is_up(const struct bus_peer *p)
-{
-    return p->link.state == LINK_STATE_UP;
-}
-
-void bus_peer_set_data(struct bus_peer *p, void *data)
-{
-    p->data = data;
-}
-
-void *bus_peer_data(const struct bus_peer *p)
-{
-    return p->data;
+    return true;
 }

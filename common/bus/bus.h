@@ -72,12 +72,16 @@ void bus_unlink(struct bus *b, const char *name);
 /* The peer of that name, or NULL. */
 struct bus_peer *bus_peer(struct bus *b, const char *name);
 
-/* Queues a frame (copied) for this turn's batch. Before the link is up it waits. Never fails; see bus_ready.
- */
-void bus_send(struct bus_peer *p, struct span frame);
+/* The most bytes that a frame may have. */
+#define BUS_FRAME_MAX (32u << 20)
 
-/* In place of bus_send without the copy: returns where a frame of at most n bytes may be written; bus_commit
- * ends it with its true size. Nothing else may be sent to this peer between the two. */
+/* Queues a frame (copied) for this turn's batch. Before the link is up it waits. False, counted and logged,
+ * when it is larger than BUS_FRAME_MAX; see bus_ready. */
+bool bus_send(struct bus_peer *p, struct span frame);
+
+/* In place of bus_send without the copy: returns where a frame of at most n bytes may be written, NULL when
+ * that is too large, as above; bus_commit ends it with its true size. Nothing else may be sent to this peer
+ * between the two. */
 char *bus_reserve(struct bus_peer *p, size_t n);
 void bus_commit(struct bus_peer *p, size_t n);
 
@@ -88,6 +92,7 @@ bool bus_ready(const struct bus_peer *p);
 /* Who it is. */
 const char *bus_peer_name(const struct bus_peer *p);
 uint64_t bus_peer_incarnation(const struct bus_peer *p);
+bool bus_peer_is_linked(const struct bus_peer *p); /* bus_link wants this very incarnation */
 bool bus_peer_is_up(const struct bus_peer *p);
 
 /* A pointer of the owner's, NULL at first. */

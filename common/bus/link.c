@@ -411,7 +411,8 @@ static void seal(struct link *l)
 
 char *link_reserve(struct link *l, size_t n)
 {
-    CHECK(n <= LINK_FRAME_MAX);
+    if (n > LINK_FRAME_MAX)
+        return NULL;
     if (l->open != NULL && l->open->n + 4 + n > LINK_BATCH_MAX)
         seal(l);
     if (l->open == NULL)

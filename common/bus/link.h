@@ -154,7 +154,7 @@ bool link_hello_parse(struct span message, struct link_hello *out);
 unsigned link_tick(struct link *l, uint64_t now_ms);
 
 /* Where a frame of at most n bytes may be written; nothing else may be queued before link_commit with its
- * true size. n ≤ LINK_FRAME_MAX. */
+ * true size. NULL when n is more than LINK_FRAME_MAX. */
 char *link_reserve(struct link *l, size_t n);
 void link_commit(struct link *l, size_t n);
 

@@ -23,6 +23,9 @@ struct stat_counter bus_stat_stalls =
     STAT_COUNTER("jackdaw_bus_stalls_total", "Times a link's window filled up (back-pressure)", NULL);
 struct stat_counter bus_stat_refused =
     STAT_COUNTER("jackdaw_bus_refused_total", "Connections between processes ended at the handshake", NULL);
+static struct stat_counter bus_stat_too_large =
+    STAT_COUNTER("jackdaw_bus_frames_too_large_total",
+                 "Frames that were refused because no link takes one so large", NULL);
 static struct stat_counter bus_stat_duplicate = COUNTER(DROPPED, "reason=\"duplicate\"");
 static struct stat_counter bus_stat_gap = COUNTER(DROPPED, "reason=\"gap\"");
 static struct stat_counter bus_stat_stale = COUNTER(DROPPED, "reason=\"stale\"");
@@ -38,7 +41,8 @@ void bus_stats_register(int64_t (*unacked)(void *ctx), void *ctx)
         &bus_stat_batches_out.meta, &bus_stat_bytes_in.meta,   &bus_stat_bytes_out.meta,
         &bus_stat_resends.meta,     &bus_stat_stalls.meta,     &bus_stat_duplicate.meta,
         &bus_stat_gap.meta,         &bus_stat_stale.meta,      &bus_stat_malformed.meta,
-        &bus_stat_refused.meta,     &bus_stat_links.meta,      &unacked_bytes.meta};
+        &bus_stat_refused.meta,     &bus_stat_links.meta,      &unacked_bytes.meta,
+        &bus_stat_too_large.meta};
 
     unacked_bytes.read = unacked;
     unacked_bytes.ctx = ctx;
@@ -65,4 +69,10 @@ void bus_stats_dropped(unsigned events, const char *peer)
         log_warn("bus", "malformed message dropped peer=%s: are all nodes of the same release?",
                  peer != NULL ? peer : "?");
     }
+}
+
+void bus_stats_too_large(size_t bytes, const char *peer)
+{
+    stat_add(&bus_stat_too_large, 1);
+    log_error("bus", "a frame is too large for a link and was refused peer=%s bytes=%zu", peer, bytes);
 }

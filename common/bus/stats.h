@@ -16,6 +16,9 @@ void bus_stats_register(int64_t (*unacked)(void *ctx), void *ctx);
 /* Counts why messages were dropped: the LINK_ events. peer may be NULL. */
 void bus_stats_dropped(unsigned events, const char *peer);
 
+/* Counts and logs a frame that no link takes. */
+void bus_stats_too_large(size_t bytes, const char *peer);
+
 /* No more calls of unacked with ctx. */
 void bus_stats_forget(void *ctx);
 

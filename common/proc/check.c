@@ -1,6 +1,7 @@
 #include "common/proc/check.h"
 
 #include <errno.h>
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -8,6 +9,7 @@
 #include "common/jid/jid.h"
 #include "common/redis/redis.h"
 #include "common/ring/ring.h"
+#include "common/wire/wire.h"
 
 #define CURVE_KEY_BYTES 40 /* Z85 */
 
@@ -74,6 +76,28 @@ static bool check_components(const struct conf *c, struct buf *errors)
     return ok;
 }
 
+/* What one machine says to another in clear can be read and forged by whoever is between them. Loopback is as
+ * private as the machine: its users are its administrators'. */
+static bool is_open_tcp(const struct conf *c)
+{
+    struct sockaddr_storage at;
+    const char *listen = c->bus_listen;
+    if (strncmp(listen, "tcp://", 6) != 0 || c->bus_curve_secret_key[0] != '\0')
+        return false;
+    const char *host = listen + 6, *colon = strrchr(host, ':');
+    if (colon == NULL)
+        return true;
+    struct span name = span_make(host, (size_t)(colon - host));
+    if (span_is(name, "localhost") || span_is(name, "[::1]"))
+        return false;
+    /* 127.0.0.0/8; the port may be *, which is none of an address. */
+    char *whole = xasprintf("%.*s:1", SPAN_FMT(name));
+    bool loopback = ring_address(whole, &at) != 0 && at.ss_family == AF_INET &&
+                    ((const unsigned char *)&((const struct sockaddr_in *)&at)->sin_addr)[0] == 127;
+    free(whole);
+    return !loopback;
+}
+
 static bool check_bus(const struct conf *c, struct buf *errors)
 {
     bool ok = true;
@@ -83,6 +107,32 @@ static bool check_bus(const struct conf *c, struct buf *errors)
     size_t n = strlen(c->bus_curve_secret_key);
     if (n != 0 && n != CURVE_KEY_BYTES)
         ok = wrong(errors, "bus.curve_secret_key", "…", "must have 40 characters (Z85)");
+    if (!c->bus_insecure_tcp && is_open_tcp(c))
+        ok =
+            wrong(errors, "bus.listen", listen,
+                  "would carry everything in clear to other hosts: set bus.curve_secret_key (the same on all "
+                  "nodes), or bus.insecure_tcp = true where nobody else is on that network");
+    return ok;
+}
+
+/* Whatever is taken in must fit into a frame in every form in which it travels or is answered (WIRE_GROWTH).
+ */
+static bool check_size(struct buf *errors, const char *option, int64_t bytes, uint64_t growth, uint64_t most)
+{
+    uint64_t needs = (uint64_t)bytes * growth + WIRE_ROOM + WIRE_LIST_MAX;
+    if (bytes >= 0 && needs <= most)
+        return true;
+    buf_addf(errors, "%s = %lld needs frames of %llu bytes, more than the %llu that processes exchange\n",
+             option, (long long)bytes, (unsigned long long)needs, (unsigned long long)most);
+    return false;
+}
+
+static bool check_sizes(const struct conf *c, struct buf *errors)
+{
+    bool ok =
+        check_size(errors, "c2s.stanza_max_bytes", c->c2s_stanza_max_bytes, WIRE_GROWTH, WIRE_MAX_BYTES);
+    ok &= check_size(errors, "s2s.stanza_max_bytes", c->s2s_stanza_max_bytes, WIRE_GROWTH, WIRE_MAX_BYTES);
+    ok &= check_size(errors, "limits.roster_bytes", c->limits_roster_bytes, 1, WIRE_MAX_BYTES / 2);
     return ok;
 }
 
@@ -98,6 +148,7 @@ bool check_values(const struct conf *c, struct buf *errors)
     ok &= check_address(errors, "stats.listen", c->stats_listen);
     ok &= check_components(c, errors);
     ok &= check_bus(c, errors);
+    ok &= check_sizes(c, errors);
     if (!redis_url_check(c->redis_url, &why)) {
         buf_addf(errors, "%s\n", why);
         free(why);

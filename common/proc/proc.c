@@ -25,6 +25,7 @@
 #include "common/proc/check.h"
 #include "common/proc/crash.h"
 #include "common/proc/endpoint.h"
+#include "common/proc/guests.h"
 #include "common/redis/redis.h"
 #include "common/ring/ring.h"
 #include "common/stats/stats.h"
@@ -45,6 +46,7 @@ struct proc {
     struct ring *ring;
     struct bus *bus;
     struct redis *redis;
+    struct guests guests;
     struct member *member;
     struct endpoint *endpoint;
     struct member_node node;
@@ -158,8 +160,14 @@ static void proc_check_ready(struct proc *p)
 static void on_frame(void *ctx, struct bus_peer *from, struct span frame)
 {
     struct proc *p = ctx;
-    if (p->role->frame != NULL)
+    if (p->role->frame != NULL && guests_admit(&p->guests, from, frame))
         p->role->frame(p->self, from, frame);
+}
+
+static void take_held(void *ctx, struct bus_peer *from, struct span frame)
+{
+    struct proc *p = ctx;
+    p->role->frame(p->self, from, frame);
 }
 
 static void on_peer_up(void *ctx, struct bus_peer *peer)
@@ -181,6 +189,7 @@ static void on_peer_gone(void *ctx, struct bus_peer *peer)
 {
     struct proc *p = ctx;
     log_info("proc", "link gone peer=%s", bus_peer_name(peer));
+    guests_gone(&p->guests, peer);
     if (p->role->peer_gone != NULL)
         p->role->peer_gone(p->self, peer);
 }
@@ -216,6 +225,7 @@ static void on_epoch(void *ctx)
     log_info("proc", "epoch=%u nodes=%u", member_epoch(p->member), count);
     if (p->role->epoch != NULL)
         p->role->epoch(p->self);
+    guests_joined(&p->guests, take_held, p);
     proc_check_ready(p);
 }
 
@@ -430,6 +440,7 @@ static void register_gauges(const struct proc *p)
     stat_set(&gauge_start, (int64_t)(clock_wall_ms() / 1000));
     for (size_t i = 0; i < ARRAY_LEN(gauges); i++)
         stat_register(&gauges[i]->meta);
+    guests_register_stats();
 }
 
 static bool open_bus(struct proc *p, char **error)
@@ -449,6 +460,7 @@ static bool open_bus(struct proc *p, char **error)
     free(listen);
     if (p->bus == NULL)
         return false;
+    guests_init(&p->guests, p->bus);
     snprintf(p->node.endpoint, sizeof p->node.endpoint, "%s", bus_endpoint(p->bus));
     return true;
 }
@@ -498,8 +510,10 @@ static void proc_close(struct proc *p)
         member_free(p->member);
     if (p->redis != NULL)
         redis_free(p->redis);
-    if (p->bus != NULL)
+    if (p->bus != NULL) {
+        guests_gone(&p->guests, NULL);
         bus_free(p->bus);
+    }
     if (p->ring == NULL)
         return;
     ring_timer_clear(p->ring, &p->second);

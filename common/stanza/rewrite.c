@@ -137,6 +137,16 @@ static bool place_jid(struct buf *out, struct span text, size_t *at, struct jid 
     return text.p == NULL || jid_prepare(text, out, jid, NULL);
 }
 
+/* The child before i with the same namespace, or i. They share it: it may be long. */
+static size_t same_ns(const struct xml_element *e, size_t i)
+{
+    size_t k = 0;
+
+    while (k < i && !span_eq(e->children[k].ns, e->children[i].ns))
+        k++;
+    return k;
+}
+
 static void fill_children(const struct xml_element *e, struct span element, struct buf *out, size_t inner_at,
                           struct stanza *s)
 {
@@ -146,7 +156,8 @@ static void fill_children(const struct xml_element *e, struct span element, stru
     s->child_count = (uint16_t)MIN(e->child_count, STANZA_CHILDREN_MAX);
     for (size_t i = 0; i < s->child_count; i++) {
         if (!stanza_is_content_ns(e->children[i].ns)) {
-            ns[i] = place_add(out, e->children[i].ns);
+            size_t same = same_ns(e, i);
+            ns[i] = same < i ? ns[same] : place_add(out, e->children[i].ns);
             continue;
         }
         if (!client.set)
@@ -190,7 +201,7 @@ enum stanza_verdict stanza_rewrite(const struct xml_element *e, struct span elem
 
     size_t rest = from.n + attrs.id.n + attrs.lang.n + default_lang.n + sizeof(NS_CLIENT);
     for (size_t i = 0; i < MIN(e->child_count, STANZA_CHILDREN_MAX); i++)
-        rest += e->children[i].ns.n;
+        rest += same_ns(e, i) == i ? e->children[i].ns.n : 0;
     buf_reserve(out, rest); /* from here on *out stays where it is */
     if (from.p != NULL) {
         from_at = place_add(out, from).at;

@@ -125,7 +125,6 @@ static uint64_t take_u64(struct cursor *c)
 
 void wire_target_add(struct buf *list, const struct wire_target *target)
 {
-    CHECK(target->to.n <= UINT16_MAX);
     char *at = buf_reserve(list, 18 + target->to.n);
     char *start = at;
     memcpy(at, &target->sid, 8);
@@ -192,14 +191,29 @@ static bool targets_are_whole(struct span list)
 }
 
 /* The stanza index: kind, type, children, lengths of the addresses, then the addresses, id, lang, and each
- * child. */
+ * child: place, lengths, name, namespace. A long namespace that an earlier child has is not written again,
+ * but named by that child's number: sixteen children may share one of megabytes. */
+
+#define NS_SHARED_FROM 64          /* bytes; a shorter one is written as it is */
+#define NS_OF_CHILD    0x80000000u /* in place of a length: the number of the child is in the low bits */
+
+static uint32_t ns_length(const struct stanza *s, unsigned i)
+{
+    struct span ns = s->children[i].ns;
+    for (unsigned k = 0; ns.n >= NS_SHARED_FROM && k < i; k++)
+        if (span_eq(s->children[k].ns, ns))
+            return NS_OF_CHILD | k;
+    return (uint32_t)ns.n;
+}
 
 static size_t stanza_index_size(const struct stanza *s)
 {
     size_t n = 3 + 2 * 6 + 2 * 4 + s->id.n + s->lang.n;
     n += jid_full(&s->from).n + jid_full(&s->to).n;
-    for (unsigned i = 0; i < s->child_count; i++)
-        n += 12 + s->children[i].name.n + s->children[i].ns.n;
+    for (unsigned i = 0; i < s->child_count; i++) {
+        uint32_t ns_n = ns_length(s, i);
+        n += 16 + s->children[i].name.n + ((ns_n & NS_OF_CHILD) != 0 ? 0 : ns_n);
+    }
     return n;
 }
 
@@ -227,10 +241,12 @@ static void put_stanza_index(char **at, const struct stanza *s)
         const struct xml_child *child = &s->children[i];
         put_u32(at, child->start);
         put_u32(at, child->end);
-        put_u16(at, (uint16_t)child->name.n);
-        put_u16(at, (uint16_t)child->ns.n);
+        uint32_t ns_n = ns_length(s, i);
+        put_u32(at, (uint32_t)child->name.n);
+        put_u32(at, ns_n);
         put_bytes(at, child->name);
-        put_bytes(at, child->ns);
+        if ((ns_n & NS_OF_CHILD) == 0)
+            put_bytes(at, child->ns);
     }
 }
 
@@ -264,6 +280,22 @@ static struct span take_optional(struct cursor *c, uint32_t n)
     return n == UINT32_MAX ? (struct span){NULL, 0} : take(c, n);
 }
 
+static void take_child(struct cursor *c, struct stanza *s, unsigned i)
+{
+    struct xml_child *child = &s->children[i];
+    child->start = take_u32(c);
+    child->end = take_u32(c);
+    size_t name_n = take_u32(c), ns_n = take_u32(c), same = ns_n & ~(size_t)NS_OF_CHILD;
+    child->name = take(c, name_n);
+    if ((ns_n & NS_OF_CHILD) == 0)
+        child->ns = take(c, ns_n);
+    else if (same < i)
+        child->ns = s->children[same].ns;
+    else
+        c->bad = true;
+    c->bad |= child->start > child->end || child->end > s->raw.n;
+}
+
 static bool take_stanza_index(struct span in, struct stanza *s)
 {
     struct cursor c = {in, s->raw.p == NULL}; /* an index of nothing */
@@ -279,15 +311,8 @@ static bool take_stanza_index(struct span in, struct stanza *s)
     take_jid(&c, &s->to);
     s->id = take_optional(&c, id_n);
     s->lang = take_optional(&c, lang_n);
-    for (unsigned i = 0; !c.bad && i < s->child_count; i++) {
-        struct xml_child *child = &s->children[i];
-        child->start = take_u32(&c);
-        child->end = take_u32(&c);
-        size_t name_n = take_u16(&c), ns_n = take_u16(&c);
-        child->name = take(&c, name_n);
-        child->ns = take(&c, ns_n);
-        c.bad |= child->start > child->end || child->end > s->raw.n;
-    }
+    for (unsigned i = 0; !c.bad && i < s->child_count; i++)
+        take_child(&c, s, i);
     return !c.bad;
 }
 
@@ -414,9 +439,10 @@ static bool take_field(struct wire_frame *f, uint8_t tag, struct span value, str
     }
 }
 
-bool wire_decode(struct span in, struct wire_frame *out)
+/* Without the stanza's index, which is left in *index. */
+static bool take_frame(struct span in, struct wire_frame *out, struct span *index)
 {
-    struct cursor c = {in, in.n > WIRE_MAX_BYTES};
+    struct cursor c = {in, false};
     /* The children array is large and only valid up to child_count, so it is not cleared. */
     memset(out, 0, offsetof(struct wire_frame, stanza));
     memset(&out->stanza, 0, offsetof(struct stanza, children));
@@ -427,15 +453,34 @@ bool wire_decode(struct span in, struct wire_frame *out)
     out->epoch = take_u32(&c);
     if (c.bad || version != WIRE_VERSION)
         return false;
-    struct span index = {NULL, 0};
     while (c.in.n > 0) {
         uint8_t tag = take_u8(&c);
         struct span value = take(&c, take_u32(&c));
-        if (c.bad || !take_field(out, tag, value, &index))
+        if (c.bad || !take_field(out, tag, value, index))
             return false;
     }
+    return true;
+}
+
+bool wire_decode(struct span in, struct wire_frame *out)
+{
+    struct span index = {NULL, 0};
+    if (!take_frame(in, out, &index))
+        return false;
     out->has_stanza = index.p != NULL;
     return !out->has_stanza || take_stanza_index(index, &out->stanza);
+}
+
+void wire_salvage(struct span in, struct wire_frame *out)
+{
+    struct span index = {NULL, 0}, raw;
+    take_frame(in, out, &index);
+    raw = out->stanza.raw;
+    memset(&out->stanza, 0, offsetof(struct stanza, children));
+    out->stanza.raw = raw;
+    out->stanza.child_count = 0;
+    out->has_stanza = false;
+    out->targets = out->pairs = (struct span){NULL, 0};
 }
 
 const char *wire_kind_name(uint8_t kind)

@@ -108,8 +108,17 @@ enum wire_done {
 #define WIRE_FIRST     0x0080u /* … and this is the first of them */
 #define WIRE_PASSED_ON 0x0100u /* ROUTE: by a router that has lost the target: it may be late */
 
-#define WIRE_VERSION   1
-#define WIRE_MAX_BYTES (20u << 20)
+#define WIRE_VERSION 2
+
+/* What the rooms above keep to, so that every frame fits into the bus (LINK_FRAME_MAX).
+ *
+ * A stanza of n bytes from a socket is a frame of at most WIRE_GROWTH × n + WIRE_ROOM: its raw form and,
+ * decoded, id, language and namespaces once more; an error reply repeats the id, where one byte may become
+ * six, and has it decoded beside. Lists are cut into frames of about WIRE_LIST_MAX. */
+#define WIRE_MAX_BYTES (32u << 20)
+#define WIRE_GROWTH    7
+#define WIRE_ROOM      (128u << 10)
+#define WIRE_LIST_MAX  (1u << 20)
 
 /* A frame. Spans are borrowed: on encoding from the caller, on decoding from the input. Everything that a
  * kind does not use is zero. */
@@ -170,6 +179,16 @@ void wire_add(struct buf *out, const struct wire_frame *f);
 /* Reads a frame. False when it is malformed (cut short, a list or stanza index out of bounds, an address that
  * is none, another major version). Spans point into in. */
 bool wire_decode(struct span in, struct wire_frame *out);
+
+/* The kind of an encoded frame, WIRE_NONE when it has none. */
+static inline uint8_t wire_kind(struct span frame)
+{
+    return frame.n > 1 ? (uint8_t)frame.p[1] : WIRE_NONE;
+}
+
+/* What can be read of a frame that wire_decode has refused, for an answer to its sender: numbers and texts
+ * before the fault, stanza.raw when it was whole, no index, no lists. What is missing is zero. */
+void wire_salvage(struct span in, struct wire_frame *out);
 
 /* Kind's name for logs, "DELIVER". */
 const char *wire_kind_name(uint8_t kind);

@@ -118,7 +118,7 @@ static enum verdict on_sent(struct task *t, enum wake wake)
     uint8_t before = contact != NULL ? contact->state : 0;
     struct contact_change change = contacts_outbound(before, type);
     if (change.push && (contact == NULL || !contact->in_roster) &&
-        contacts_roster_count(u) >= (uint64_t)u->core->conf->limits_roster_items)
+        !contacts_have_room(u, bare, (struct span){NULL, 0}, NULL, 0))
         return task_refuse(t, STANZA_E_RESOURCE_CONSTRAINT, "the roster is full");
     if (t->again && !change.route && sent_before(type, before)) {
         change.route = true;

@@ -40,6 +40,7 @@ CLUSTERS = {
             "limits.connection_rate_per_address=100000",
             "limits.sessions_per_account=3",
             "limits.roster_items=3",
+            "limits.roster_bytes=65536",
             "c2s.stanza_max_bytes=10000",
             "c2s.login_timeout_s=3",
             "c2s.idle_timeout_s=2",

@@ -543,6 +543,18 @@ static void test_random_weather(void **state)
     setup(NULL);
 }
 
+static void test_a_frame_beyond_the_limit_is_refused(void **state)
+{
+    (void)state;
+    assert_null(link_reserve(&a.link, LINK_FRAME_MAX + 1));
+    connect_both();
+    assert_null(link_reserve(&a.link, LINK_FRAME_MAX + 1));
+    assert_null(link_reserve(&a.link, SIZE_MAX));
+    send_number(&a, 0, LINK_FRAME_MAX - 100);
+    settle();
+    assert_int_equal(a.link.unacked_bytes, 0);
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -567,6 +579,7 @@ int main(void)
         TEST(test_an_ack_of_the_future_is_bad),
         TEST(test_large_and_many_frames_split_into_batches),
         TEST(test_kept_batch_is_not_touched_while_the_transport_holds_it),
+        TEST(test_a_frame_beyond_the_limit_is_refused),
         TEST(test_random_weather),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -40,7 +40,7 @@ struct bus_peer *bus_peer(struct bus *b, const char *name)
     return NULL;
 }
 
-void bus_send(struct bus_peer *p, struct span frame)
+bool bus_send(struct bus_peer *p, struct span frame)
 {
     struct wire_frame f;
     assert_true(wire_decode(frame, &f));
@@ -66,6 +66,7 @@ void bus_send(struct bus_peer *p, struct span frame)
     while (wire_pair_next(&pairs, &sid, &n))
         buf_addf(&p->log, " (%u)", (unsigned)n);
     buf_add_char(&p->log, '\n');
+    return true;
 }
 
 char *bus_reserve(struct bus_peer *p, size_t n)

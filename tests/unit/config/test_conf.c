@@ -211,7 +211,7 @@ static void test_written_file_reads_back(void **state)
     assert_true(conf_set(c, "cluster.domains=x.example,y.example", &errors));
     assert_true(conf_set(c, "cluster.run_dir=/a \"quoted\" \\ path\x01\x7f\xc3\xa9", &errors));
     assert_true(conf_set(c, "limits.enabled=false", &errors));
-    assert_true(conf_set(c, "c2s.stanza_max_bytes=16777216", &errors));
+    assert_true(conf_set(c, "c2s.stanza_max_bytes=4194304", &errors));
     assert_true(conf_set(c, "s2s.component_listen=", &errors));
     assert_true(conf_set(c, "delivery.durability=memory", &errors));
     conf_write(c, &once);

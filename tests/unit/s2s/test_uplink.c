@@ -44,16 +44,17 @@ struct bus_peer *bus_peer(struct bus *b, const char *name)
     return NULL;
 }
 
-void bus_send(struct bus_peer *p, struct span frame)
+bool bus_send(struct bus_peer *p, struct span frame)
 {
     struct wire_frame f;
     assert_true(wire_decode(frame, &f));
     if (f.kind != WIRE_ROUTE)
-        return;
+        return true;
     assert_true((f.flags & WIRE_ORDERED) != 0);
     token[f.n] = f.token;
     buf_addf(&p->log, "%u%s%s ", (unsigned)f.n, (f.flags & WIRE_AGAIN) != 0 ? "a" : "",
              (f.flags & WIRE_FIRST) != 0 ? "f" : "");
+    return true;
 }
 
 char *bus_reserve(struct bus_peer *p, size_t n)

@@ -136,6 +136,68 @@ static void test_bent_lists_and_indexes_are_refused(void **state)
     buf_free(&out);
 }
 
+/* A namespace of any length comes back, and one that many children share travels once. */
+static void test_long_namespaces(void **state)
+{
+    (void)state;
+    static const size_t lengths[] = {0, 63, 64, 65535, 65536, 70000, 2200000};
+    struct xml_parser *parser = xml_parser_new(NS_CLIENT);
+    for (size_t i = 0; i < ARRAY_LEN(lengths); i++) {
+        static struct xml_element e;
+        struct buf in = {0}, rewritten = {0}, out = {0};
+        struct wire_frame f, g;
+        memset(&f, 0, sizeof f);
+        buf_add_lit(&in, "<message xmlns:x='u");
+        memset(buf_reserve(&in, lengths[i]), 'A', lengths[i]);
+        in.n += lengths[i];
+        buf_add_lit(&in, "'>");
+        for (unsigned k = 0; k < STANZA_CHILDREN_MAX / 2; k++)
+            buf_add_lit(&in, "<x:a/><b xmlns='other:namespace'/>");
+        buf_add_lit(&in, "</message>");
+        assert_int_equal(xml_parse(parser, buf_span(&in), &e), XML_OK);
+        assert_int_equal(stanza_rewrite(&e, buf_span(&in), SPAN("j@a/b"), SPAN("en"), &rewritten, &f.stanza),
+                         STANZA_GOOD);
+        f.kind = WIRE_STANZA;
+        f.has_stanza = true;
+        wire_add(&out, &f);
+        assert_true(out.n <= 2 * in.n + WIRE_ROOM);
+        assert_true(wire_decode(buf_span(&out), &g));
+        assert_int_equal(g.stanza.child_count, STANZA_CHILDREN_MAX);
+        for (unsigned k = 0; k < STANZA_CHILDREN_MAX; k++) {
+            assert_true(span_eq(g.stanza.children[k].name, f.stanza.children[k].name));
+            assert_true(span_eq(g.stanza.children[k].ns, f.stanza.children[k].ns));
+            assert_int_equal(g.stanza.children[k].ns.n,
+                             k % 2 == 0 ? lengths[i] + 1 : sizeof("other:namespace") - 1);
+        }
+        buf_free(&in);
+        buf_free(&rewritten);
+        buf_free(&out);
+    }
+    xml_parser_free(parser);
+}
+
+/* What is left of a frame that cannot be read in full. */
+static void test_salvage(void **state)
+{
+    (void)state;
+    struct xml_parser *parser = xml_parser_new(NS_CLIENT);
+    struct buf targets = {0}, pairs = {0}, out = {0};
+    struct wire_frame f = sample(parser, &targets, &pairs), g;
+    wire_add(&out, &f);
+    wire_salvage(span_make(out.p, out.n - 1), &g);
+    assert_int_equal(g.kind, WIRE_ROUTE);
+    assert_true(g.sid == f.sid && g.n == f.n && g.token == f.token);
+    assert_true(span_is(g.stanza.raw, raw));
+    assert_false(g.has_stanza);
+    assert_null(g.targets.p);
+    for (size_t n = 0; n < out.n; n++)
+        wire_salvage(span_make(out.p, n), &g);
+    buf_free(&targets);
+    buf_free(&pairs);
+    buf_free(&out);
+    xml_parser_free(parser);
+}
+
 static void test_every_kind_has_a_name(void **state)
 {
     (void)state;
@@ -162,6 +224,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_cut_frames_stay_in_bounds),
         cmocka_unit_test(test_other_versions_and_unknown_fields),
         cmocka_unit_test(test_bent_lists_and_indexes_are_refused),
+        cmocka_unit_test(test_long_namespaces),
+        cmocka_unit_test(test_salvage),
         cmocka_unit_test(test_every_kind_has_a_name),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
