@@ -6,6 +6,8 @@ static void add_escaped(struct buf *out, struct span s, const char *const *escap
 {
     size_t start = 0;
 
+    if (s.n == 0) /* p may be NULL */
+        return;
     for (size_t i = 0; i < s.n; i++) {
         const char *escape = escapes[(unsigned char)s.p[i]];
         if (LIKELY(escape == NULL))
