@@ -269,7 +269,7 @@ class Jackdaw(Server):
         self.clean()
         self.command("--port-offset", str(self.port - 5222), "--c2s", "1", "--routers", "1", "--s2s", "0", "--set",
                      "c2s.require_tls=false", "--set", "limits.enabled=false", "--set",
-                     f"delivery.durability={'memory' if self.mode == 'bare' else 'redis'}", "--detach")
+                     f"delivery.durability={'memory' if self.mode == 'bare' else 'redis'}", "--user", "root", "--detach")
         accounts = self.dir / "accounts"
         accounts.write_text("".join(f"bench{i}@localhost {PASSWORD}\n" for i in range(self.accounts_wanted)))
         subprocess.run([self.build / "bin" / "jackdawctl", "--dir", self.dir, "adduser", "--file", accounts], check=True,

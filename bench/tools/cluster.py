@@ -71,7 +71,7 @@ class Cluster:
 
     def __enter__(self):
         try:
-            self.run(*self.arguments, "--detach")
+            self.run(*self.arguments, "--user", "root", "--detach")
             subprocess.run([self.build / "bin" / "jackdawctl", "--dir", self.dir, "adduser", "--file",
                             accounts_file(self.dir / "accounts", self.accounts)], check=True, stdout=subprocess.DEVNULL)
         except BaseException:

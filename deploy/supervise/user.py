@@ -1,12 +1,27 @@
 """The user that the processes run as when root starts the cluster: what listens to strangers should not be root."""
 import os
 import pwd
+import resource
 import shutil
 import subprocess
 
 from plan import Refused
 
 NAME = "jackdaw"
+
+
+LOCKED_BYTES = 3 << 19  # what the rings of one process lock, for which root alone has no limit
+
+
+def allow_locked():
+    """Raises the limit of locked memory as far as it goes (our processes inherit it); bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    try:
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    except (OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (hard, hard))
+    soft, hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    return 1 << 40 if hard == resource.RLIM_INFINITY else hard
 
 
 class User:
@@ -56,11 +71,14 @@ def find(name):
 def choose(plan, wanted):
     """(user or None, what to tell). None: the processes run as whoever has started us."""
     if os.geteuid() != 0:
-        if wanted:
+        if wanted not in (None, "root"):
             raise Refused("--user is for root")
         return None, None
     if wanted == "root":
         return None, "the processes run as root"
+    needed = LOCKED_BYTES * len(plan.specs)
+    if not wanted and allow_locked() < needed:
+        return None, f"the processes run as root, since others may lock {allow_locked() >> 20} MiB here (ulimit -l) and {needed >> 20} are needed"
     user = find(wanted or NAME)
     give(plan.dir, user.uid, user.gid)
     needs = [(plan.dir, os.R_OK | os.W_OK | os.X_OK), (plan.conf_file, os.R_OK)]

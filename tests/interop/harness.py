@@ -65,7 +65,7 @@ class Cluster:
 
     def start(self):
         counts = ("--routers", str(self.routers), "--c2s", "2", "--s2s", "0")
-        done = self.run("--detach", "--port-offset", str(self.offset), "--domain", DOMAIN, *counts, *self.settings)
+        done = self.run("--detach", "--user", "root", "--port-offset", str(self.offset), "--domain", DOMAIN, *counts, *self.settings)
         if done.returncode != 0:
             raise RuntimeError(f"deploy/run: {done.stderr}")
         # The cluster's own certificate is the one authority: every client checks it, none is told to look away.

@@ -67,7 +67,7 @@ class Cluster:
         self.command = [str(ROOT / "deploy/run"), "--dir", str(self.dir)]
 
     def start(self):
-        argv = ["--routers", str(self.routers), "--c2s", str(self.c2s), "--s2s", "0", "--detach"]
+        argv = ["--user", "root", "--routers", str(self.routers), "--c2s", str(self.c2s), "--s2s", "0", "--detach"]
         for s in self.settings:
             argv += ["--set", s]
         for _ in range(10):

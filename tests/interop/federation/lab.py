@@ -216,7 +216,7 @@ class Jackdaw:
         return subprocess.run([str(ROOT / "deploy/run"), "--dir", str(self.dir), *map(str, args)], capture_output=True, text=True, timeout=120)
 
     def start(self):
-        args = ["--detach", "--port-offset", self.offset, "--routers", self.routers, "--c2s", 1, "--s2s", self.s2s]
+        args = ["--detach", "--user", "root", "--port-offset", self.offset, "--routers", self.routers, "--c2s", 1, "--s2s", self.s2s]
         for d in self.domains:
             args += ["--domain", d]
         for key, value in self.settings.items():
