@@ -3,6 +3,7 @@
  * takeovers are all the same thing: a session reads from its cursor on until it has seen everything, then it
  * is live. */
 #include "router/mailbox.h"
+#include "router/blocklist.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +11,7 @@
 #include "common/base/clock.h"
 #include "common/log/log.h"
 #include "common/stats/stats.h"
+#include "router/blocklist.h"
 #include "router/finished.h"
 #include "router/session_internal.h"
 
@@ -27,6 +29,8 @@ static struct stat_counter finished =
     STAT_COUNTER("jackdaw_router_finished_total", "Mailbox messages acknowledged by a session", NULL);
 static struct stat_counter expired =
     STAT_COUNTER("jackdaw_router_dropped_total", "Stanzas dropped, by rule", "rule=\"mailbox-keep-days\"");
+static struct stat_counter withheld = STAT_COUNTER("jackdaw_router_dropped_total", "Stanzas dropped, by rule",
+                                                   "rule=\"blocked-while-waiting\"");
 static struct stat_counter caught_up = STAT_COUNTER(
     "jackdaw_router_caught_up_total", "Mailbox messages sent to sessions that were behind", NULL);
 
@@ -35,6 +39,7 @@ void mailbox_register_stats(void)
     stat_register(&stored.meta);
     stat_register(&finished.meta);
     stat_register(&expired.meta);
+    stat_register(&withheld.meta);
     stat_register(&caught_up.meta);
 }
 
@@ -383,8 +388,9 @@ static void take_chunk(struct session *s, const struct store_entry *entries, siz
         s->cursor = entries[i].id;
         if (e == NULL || !is_for(e, s))
             continue;
-        if (clock_age_ms(wall, entries[i].at_ms) > keep_ms) {
-            stat_add(&expired, 1);
+        bool old = clock_age_ms(wall, entries[i].at_ms) > keep_ms;
+        if (old || blocklist_withholds(u, entries[i].raw)) {
+            stat_add(old ? &expired : &withheld, 1);
             unwant(e, s->sid);
             e->acked = true;
             mailbox_settle(e);

@@ -84,10 +84,11 @@ void task_result(struct task *t, struct span payload)
 void task_error(struct task *t, enum stanza_error error, const char *text)
 {
     stat_add(&rejected, 1);
-    if (!stanza_may_error(&t->stanza))
+    /* Presence that its own client has sent and that nobody hears is answered, too. */
+    if (t->sent ? !stanza_may_refuse(&t->stanza) : !stanza_may_error(&t->stanza))
         return;
     struct buf out = {0};
-    stanza_add_error(&out, &t->stanza, own_bare(t), error, text);
+    stanza_add_error_with(&out, &t->stanza, own_bare(t), error, text, t->error_extra);
     reply(t, buf_span(&out));
     buf_free(&out);
 }

@@ -35,15 +35,16 @@ struct session {
                           only one that is believed; 0 = not known (a record of an older version) */
     int64_t asked_ms;  /* when its client asked that, by this router's monotonic clock … */
     bool asked_known;  /* … once that connection has said it here */
-    struct list routed; /* its stanzas on their way to others, not DONE yet (route.c) */
-    bool sm;            /* stream management is on */
-    bool held;          /* the client reads slowly: send nothing that can wait */
-    bool available;     /* has sent initial presence */
-    bool interested;    /* has asked for the roster */
-    bool carbons;       /* all messages to the bare JID, not only the most available's */
-    bool catching_up;   /* reads the mailbox from `cursor` on */
-    bool reading;       /* a mailbox read is in flight … */
-    bool reread;        /* … and its answer is void: the cursor has gone back meanwhile */
+    struct list routed;   /* its stanzas on their way to others, not DONE yet (route.c) */
+    bool sm;              /* stream management is on */
+    bool held;            /* the client reads slowly: send nothing that can wait */
+    bool available;       /* has sent initial presence */
+    bool interested;      /* has asked for the roster */
+    bool wants_blocklist; /* … for the list of who is blocked */
+    bool carbons;         /* all messages to the bare JID, not only the most available's */
+    bool catching_up;     /* reads the mailbox from `cursor` on */
+    bool reading;         /* a mailbox read is in flight … */
+    bool reread;          /* … and its answer is void: the cursor has gone back meanwhile */
     int8_t priority;
     uint64_t available_since_ms; /* monotonic, of the last presence */
     uint64_t last_active_wall_ms;

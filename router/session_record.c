@@ -16,7 +16,14 @@
  * void: outbound numbers may have been given anew since they were written. What is marked and neither under
  * `u` nor under `w` has been acknowledged by this session, and is only there because others have not. */
 
-enum { FLAG_SM = 1, FLAG_AVAILABLE = 2, FLAG_INTERESTED = 4, FLAG_CARBONS = 8, FLAG_DETACHED = 16 };
+enum {
+    FLAG_SM = 1,
+    FLAG_AVAILABLE = 2,
+    FLAG_INTERESTED = 4,
+    FLAG_CARBONS = 8,
+    FLAG_DETACHED = 16,
+    FLAG_BLOCKLIST = 32
+};
 
 static void add_range(struct session *s, uint32_t *cap, struct store_id first, struct store_id last)
 {
@@ -66,6 +73,7 @@ void session_save(struct session *s)
     struct core *c = s->user->core;
     unsigned flags = (s->sm ? FLAG_SM : 0) | (s->available ? FLAG_AVAILABLE : 0) |
                      (s->interested ? FLAG_INTERESTED : 0) | (s->carbons ? FLAG_CARBONS : 0) |
+                     (s->wants_blocklist ? FLAG_BLOCKLIST : 0) |
                      (s->state == SESSION_DETACHED ? FLAG_DETACHED : 0);
     uint64_t wall = c->out.wall_ms(c->out.ctx);
     uint64_t deadline = s->state == SESSION_DETACHED ? wall + (s->timeout.deadline_ms - c->now_ms) : 0;
@@ -220,6 +228,7 @@ static void restore_one(struct user *u, struct span resource, struct span record
     s->available = (x.flags & FLAG_AVAILABLE) != 0;
     s->interested = (x.flags & FLAG_INTERESTED) != 0;
     s->carbons = (x.flags & FLAG_CARBONS) != 0;
+    s->wants_blocklist = (x.flags & FLAG_BLOCKLIST) != 0;
     s->priority = (int8_t)x.priority;
     s->in_handled = s->in_taken = x.in_handled;
     s->out_sent = x.out_sent;

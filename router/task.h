@@ -67,9 +67,10 @@ struct task {
     struct arena *arena;     /* made at first use; freed with the task */
     enum stanza_error error; /* with REJECT */
     const char *error_text;  /* static, may be NULL */
-    const char *why;         /* with DROP */
-    uint64_t archive_id;     /* note from ARCHIVE */
-    void *reply;             /* what a hook that WAITs keeps, in the arena */
+    struct stanza_error_extra error_extra;
+    const char *why;     /* with DROP */
+    uint64_t archive_id; /* note from ARCHIVE */
+    void *reply;         /* what a hook that WAITs keeps, in the arena */
 };
 
 /* The session that a SENT task came from, or NULL when it has gone meanwhile. */

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "common/log/log.h"
+#include "router/blocklist.h"
 #include "router/contacts.h"
 #include "router/finished.h"
 #include "router/mailbox.h"
@@ -100,6 +101,7 @@ static void user_free(struct user *u)
     list_del(&u->idle);
     list_del(&u->stuck);
     contacts_free(u);
+    blocklist_free(u);
     list_del(&u->floor_node);
     LIST_EACH (it, &u->entries)
         deliver_entry_free(LIST_ENTRY(it, struct entry, node));
@@ -144,6 +146,8 @@ static void claim_done(void *ctx, enum store_result result, const struct store_u
     finished_load(u, loaded->hash[STORE_META], loaded->hash_count[STORE_META]);
     span_to_u64(meta_field(loaded, "roster_version"), UINT64_MAX, &u->roster_version);
     span_to_u64(meta_field(loaded, "last"), UINT64_MAX, &u->last_seen_ms);
+    blocklist_load(u, meta_field(loaded, "blocked"));
+    blocklist_load_changed(u, meta_field(loaded, "blocked_changed"));
     session_timed_out_load(u, meta_field(loaded, "timed_out"));
     contacts_load(u, loaded->hash[STORE_ROSTER], loaded->hash_count[STORE_ROSTER]);
     session_restore(u, loaded->hash[STORE_SESSIONS], loaded->hash_count[STORE_SESSIONS]);

@@ -33,8 +33,10 @@ struct user {
     struct store_claim claim;
     struct map contacts; /* bare JID → struct contact (contacts.h) */
     uint64_t roster_version;
-    uint64_t told_ms;      /* monotonic: presence of others was last passed to its sessions */
-    uint64_t last_seen_ms; /* wall clock of the last unavailable presence, 0 = never */
+    struct map *blocked;         /* prepared JIDs (blocklist.h); NULL = nobody */
+    uint64_t blocked_changed_ms; /* wall clock, 0 = never */
+    uint64_t told_ms;            /* monotonic: presence of others was last passed to its sessions */
+    uint64_t last_seen_ms;       /* wall clock of the last unavailable presence, 0 = never */
     struct user_timed_out {
         uint64_t sid;
         uint32_t h;

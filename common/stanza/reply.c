@@ -79,14 +79,22 @@ static void add_reply_tag(struct buf *out, const struct stanza *s, struct span o
 void stanza_add_error(struct buf *out, const struct stanza *s, struct span own_bare, enum stanza_error error,
                       const char *text)
 {
+    stanza_add_error_with(out, s, own_bare, error, text, (struct stanza_error_extra){NULL, NULL});
+}
+
+void stanza_add_error_with(struct buf *out, const struct stanza *s, struct span own_bare,
+                           enum stanza_error error, const char *text, struct stanza_error_extra extra)
+{
     add_reply_tag(out, s, own_bare, "error");
-    buf_addf(out, "><error type='%s'><%s xmlns='" NS_STANZA_ERRORS "'/>", errors[error].type,
-             errors[error].name);
+    buf_addf(out, "><error type='%s'><%s xmlns='" NS_STANZA_ERRORS "'/>",
+             extra.type != NULL ? extra.type : errors[error].type, errors[error].name);
     if (text != NULL) {
         buf_add_lit(out, "<text xmlns='" NS_STANZA_ERRORS "' xml:lang='en'>");
         xml_add_text(out, span_of(text));
         buf_add_lit(out, "</text>");
     }
+    if (extra.element != NULL)
+        buf_add_str(out, extra.element);
     buf_addf(out, "</error></%s>", stanza_kind_name(s->kind));
 }
 

@@ -129,6 +129,15 @@ bool stanza_may_refuse(const struct stanza *s);
 void stanza_add_error(struct buf *out, const struct stanza *s, struct span own_bare, enum stanza_error error,
                       const char *text);
 
+/* What an application adds to an error (RFC 6120 §8.3.4), both static, NULL = nothing: another type than the
+ * condition's own, and an element behind it, raw with its namespace. */
+struct stanza_error_extra {
+    const char *type;
+    const char *element;
+};
+void stanza_add_error_with(struct buf *out, const struct stanza *s, struct span own_bare,
+                           enum stanza_error error, const char *text, struct stanza_error_extra extra);
+
 /* Appends "<iq type='result' …" with swapped addresses up to ">" resp. the whole empty result. After _open
  * the caller adds the payload and "</iq>". */
 void stanza_add_result_open(struct buf *out, const struct stanza *iq, struct span own_bare);

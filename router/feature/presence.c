@@ -11,6 +11,7 @@
 
 #include "common/xml/tree.h"
 #include "common/xml/writer.h"
+#include "router/blocklist.h"
 #include "router/commit.h"
 #include "router/contacts.h"
 #include "router/deliver.h"
@@ -24,7 +25,14 @@ static const struct span none = {NULL, 0};
 
 /* ---- sending to many ---- */
 
-/* The contacts with a bit in their state; the array is the caller's, the spans the contacts'. */
+static bool is_blocked(const struct user *u, const struct contact *contact)
+{
+    struct jid jid;
+    return u->blocked != NULL && jid_split(span_of(contact->jid), &jid) && blocklist_has(u, &jid);
+}
+
+/* The contacts with a bit in their state who are not blocked; the array is the caller's, the spans the
+ * contacts'. */
 static struct span *contacts_with(const struct user *u, uint8_t bit, size_t *count)
 {
     struct span *list = xmalloc((u->contacts.count + 1) * sizeof *list);
@@ -32,7 +40,7 @@ static struct span *contacts_with(const struct user *u, uint8_t bit, size_t *cou
     struct contact *contact;
     *count = 0;
     while ((contact = map_next(&u->contacts, &at)) != NULL)
-        if (contact->state & bit)
+        if ((contact->state & bit) && !is_blocked(u, contact))
             list[(*count)++] = span_of(contact->jid);
     return list;
 }
