@@ -583,9 +583,10 @@ static int proc_arguments(struct proc *p, int argc, char **argv)
         code = 0;
     } else {
         p->conf = args_conf(&p->args, &errors);
-        if (p->conf == NULL || !check_values(p->conf, &errors))
+        if (p->conf == NULL || !check_values(p->conf, &errors)) {
+            buf_addf(&errors, "jackdaw-%s does not start: its configuration is wrong\n", p->role->role);
             code = 1;
-        else if (p->args.action == ARGS_ACTION_PRINT_CONFIG) {
+        } else if (p->args.action == ARGS_ACTION_PRINT_CONFIG) {
             conf_write(p->conf, &out);
             code = 0;
         }
