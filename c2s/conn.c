@@ -106,6 +106,9 @@ bool conn_bury(struct conn *c, uint64_t now_ms)
                  c->up.count, c->session.jid);
     uplink_drop(c);
     session_free(&c->session);
+#ifndef NDEBUG
+    xml_audit_free(&c->audit);
+#endif
     list_del(&c->dying);
     list_del(&c->node);
     struct c2s *c2s = c->c2s;
@@ -180,6 +183,11 @@ static bool seal(struct conn *c)
     struct buf *out = &c->session.out;
     if (out->n == 0)
         return true;
+    if (c->tls != NULL && (c->shaking || !tls_write(c->tls, buf_span(out), &c->records)))
+        return false;
+#ifndef NDEBUG
+    xml_audit(&c->audit, buf_span(out), conn_peer(c));
+#endif
     if (c->tls == NULL) {
         if (c->records.n == 0) {
             struct buf empty = c->records;
@@ -188,8 +196,6 @@ static bool seal(struct conn *c)
         } else {
             buf_add_span(&c->records, buf_span(out));
         }
-    } else if (c->shaking || !tls_write(c->tls, buf_span(out), &c->records)) {
-        return false;
     }
     buf_clear(out);
     buf_shrink(out, 0);

@@ -15,6 +15,7 @@
 #include "common/redis/account.h"
 #include "common/ring/ring.h"
 #include "common/tls/tls.h"
+#include "common/xml/audit.h"
 
 struct c2s;
 
@@ -60,6 +61,9 @@ struct conn {
     bool running;  /* inside session_input */
     bool tls_said; /* close_notify is out */
     bool slowed;   /* the log has it that it sends too fast */
+#ifndef NDEBUG
+    struct xml_audit audit; /* of all that is sent */
+#endif
 };
 
 /* Sets what all connections of a listening socket inherit from it: no delay, dead peers are noticed. */

@@ -682,7 +682,8 @@ static void on_gone(struct conn *c)
     l->role->gone(l);
 }
 
-const struct conn_handler leg_conn_handler = {.open = on_open,
+const struct conn_handler leg_conn_handler = {.xml = true,
+                                              .open = on_open,
                                               .secured = on_secured,
                                               .bytes = on_bytes,
                                               .turn = on_turn,

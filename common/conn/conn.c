@@ -85,6 +85,9 @@ static bool bury(struct conn *c)
     buf_free(&c->records);
     buf_free(&c->sending);
     buf_free(&c->held);
+#ifndef NDEBUG
+    xml_audit_free(&c->audit);
+#endif
     *c = (struct conn){.hub = hub, .handler = handler, .fd = -1, .peer = c->peer};
     list_init(&c->dirty);
     list_init(&c->dying);
@@ -151,6 +154,10 @@ static bool seal(struct conn *c)
     } else if (c->shaking || !tls_write(c->tls, buf_span(&c->out), &c->records)) {
         return false;
     }
+#ifndef NDEBUG
+    if (c->handler->xml)
+        xml_audit(&c->audit, buf_span(&c->out), conn_peer_name(c));
+#endif
     buf_clear(&c->out);
     buf_shrink(&c->out, 0);
     return true;

@@ -11,6 +11,7 @@
 #include "common/base/buf.h"
 #include "common/base/list.h"
 #include "common/ring/ring.h"
+#include "common/xml/audit.h"
 
 struct conn;
 struct tls;
@@ -29,6 +30,7 @@ struct conn_hub {
 };
 
 struct conn_handler {
+    bool xml; /* what is written are streams of XML: builds with assertions read it before it is sent */
     void (*open)(struct conn *c);    /* dialled: connected */
     void (*secured)(struct conn *c); /* the TLS handshake is done */
     /* Bytes in clear. What is not taken (the rest in *in) is kept while the connection is held (conn_hold),
@@ -68,6 +70,9 @@ struct conn {
     bool eof;      /* the peer has ended */
     bool tls_said; /* close_notify is out */
     bool running;  /* inside handler->bytes */
+#ifndef NDEBUG
+    struct xml_audit audit; /* of all that is sent */
+#endif
 };
 
 /* Prepares the hub / ends it; connections must be gone (else their memory is left to the end of the process).

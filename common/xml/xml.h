@@ -4,6 +4,7 @@
 #ifndef JACKDAW_XML_XML_H
 #define JACKDAW_XML_XML_H
 
+#include "common/xml/audit.h"
 #include "common/xml/framer.h"
 #include "common/xml/nesting.h"
 #include "common/xml/parser.h"

@@ -224,3 +224,21 @@ void check_end(void)
     check_managers();
     check_presence();
 }
+
+void check_readable(struct span raw, struct span to)
+{
+    struct xml_audit reader = {0};
+    struct buf out = {0};
+    size_t name = 1;
+    while (name < raw.n && raw.p[name] >= 'a' && raw.p[name] <= 'z')
+        name++;
+    buf_add_lit(&out,
+                "<?xml version='1.0'?><stream:stream xmlns='jabber:client' xmlns:stream='" NS_STREAM "'>");
+    buf_add(&out, raw.p, MIN(name, raw.n));
+    if (to.n > 0)
+        xml_add_attr(&out, "to", to);
+    buf_add_span(&out, span_sub(raw, name, SIZE_MAX));
+    xml_audit(&reader, buf_span(&out), "simulated");
+    xml_audit_free(&reader);
+    buf_free(&out);
+}

@@ -632,7 +632,7 @@ static bool deliver(struct manager_conn *c, uint64_t n, struct span raw, struct 
     c->out_n = n;
     if (confirm)
         c->out_confirm = n;
-    (void)to;
+    check_readable(raw, to);
     if (!c->sm) {
         const char *id = memmem(raw.p, raw.n, " id='m", 6);
         if (id != NULL && memmem(raw.p, raw.n, "type='error'", 12) == NULL)

@@ -320,4 +320,7 @@ void check_got(struct client *c, int message, bool error);
 void check_written(int message);
 void check_end(void);
 
+/* What a client gets is what it can read. to: goes into the start tag. */
+void check_readable(struct span raw, struct span to);
+
 #endif
