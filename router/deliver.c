@@ -25,6 +25,8 @@ static struct stat_counter duplicates = STAT_COUNTER(
     "jackdaw_router_duplicates_total", "Stanzas that had been taken before, acknowledged again", NULL);
 static struct stat_counter mailbox_full =
     STAT_COUNTER("jackdaw_router_mailbox_full_total", "Messages refused because the mailbox is full", NULL);
+static struct stat_counter no_room = STAT_COUNTER("jackdaw_router_dropped_total", "Stanzas dropped, by rule",
+                                                  "rule=\"no-room-for-a-slow-reader\"");
 static struct stat_counter store_refused =
     STAT_COUNTER("jackdaw_router_store_refused_total",
                  "Messages not taken because Redis is full, once for every time", NULL);
@@ -34,6 +36,7 @@ void deliver_register_stats(void)
     stat_register(&duplicates.meta);
     stat_register(&mailbox_full.meta);
     stat_register(&store_refused.meta);
+    stat_register(&no_room.meta);
     mailbox_register_stats();
 }
 
@@ -53,6 +56,18 @@ static void send_later(void *ctx, enum store_result result)
         session_send_reserved(l->core, &l->place, span_make(l->raw->data, l->raw->n - l->to.n), l->to, false);
     rcbuf_unref(l->raw);
     free(l);
+}
+
+/* For what no mailbox keeps and nobody has asked for. False: it has no room and is left out; presence is
+ * asked for again when there is. */
+static bool has_place(struct session *s, struct span raw)
+{
+    if (session_may_take(s, raw.n))
+        return true;
+    if (raw.n > 1 && raw.p[1] == 'p')
+        session_missed_presence(s);
+    stat_add(&no_room, 1);
+    return false;
 }
 
 static void send_volatile(struct session *s, struct span raw, struct span to)
@@ -79,11 +94,17 @@ void deliver_to_session(struct session *s, struct span raw)
     send_volatile(s, raw, (struct span){NULL, 0});
 }
 
+void deliver_if_room(struct session *s, struct span raw)
+{
+    if (has_place(s, raw))
+        send_volatile(s, raw, (struct span){NULL, 0});
+}
+
 void deliver_to_available(struct user *u, struct span raw, struct span to)
 {
     LIST_EACH (it, &u->sessions) {
         struct session *s = LIST_ENTRY(it, struct session, of_user);
-        if (s->available)
+        if (s->available && has_place(s, raw))
             send_volatile(s, raw, to);
     }
 }
@@ -344,6 +365,7 @@ static void enter_mailbox(struct task *t, const struct targets *targets)
     }
     if (t->origin.sid != 0)
         d->before = mailbox_take(u, t->origin.sid, t->origin.n);
+    mailbox_size(e, t->stanza.raw.n);
     if (store)
         write_entry(t, e, &marks);
     buf_free(&marks);
@@ -422,7 +444,7 @@ static enum verdict duplicate(struct task *t)
 static enum verdict deliver_volatile(struct task *t, const struct targets *targets)
 {
     for (unsigned i = 0; i < targets->count; i++)
-        send_volatile(targets->sessions[i], t->stanza.raw, (struct span){NULL, 0});
+        deliver_if_room(targets->sessions[i], t->stanza.raw);
     t->delivered = targets->count > 0;
     return PASS;
 }
@@ -436,6 +458,15 @@ static bool comes_too_late(const struct task *t)
            t->origin.sid != 0 && mailbox_taken_after(t->user, t->origin.sid, t->origin.n);
 }
 
+/* The quotas hold whoever is there: a session that is lost, or never acknowledges, keeps its messages in the
+ * mailbox, too. */
+static bool is_full(const struct task *t)
+{
+    const struct user *u = t->user;
+    return u->entry_count >= (uint64_t)t->core->conf->mailbox_messages_max ||
+           u->entry_bytes + t->stanza.raw.n > (uint64_t)t->core->conf->mailbox_bytes_max;
+}
+
 static enum verdict take_message(struct task *t, const struct targets *targets)
 {
     if (t->stanza.type == STANZA_HEADLINE || !is_durable(&t->stanza))
@@ -447,7 +478,7 @@ static enum verdict take_message(struct task *t, const struct targets *targets)
         t->token = 0;
         return DONE;
     }
-    if (targets->count == 0 && t->user->entry_count >= (uint64_t)t->core->conf->mailbox_messages_max) {
+    if (is_full(t)) {
         stat_add(&mailbox_full, 1);
         return task_refuse(t, STANZA_E_SERVICE_UNAVAILABLE, "the recipient's mailbox is full");
     }
@@ -526,6 +557,8 @@ static enum verdict deliver_iq(struct task *t)
     bool request = t->stanza.type == STANZA_GET || t->stanza.type == STANZA_SET;
     struct session *match =
         t->stanza.to.resource_n > 0 ? session_by_resource(t->user, jid_resource(&t->stanza.to)) : NULL;
+    if (match != NULL && request && may_ask(t, match) && !session_may_take(match, t->stanza.raw.n))
+        return task_refuse(t, STANZA_E_RESOURCE_CONSTRAINT, "the recipient reads too slowly");
     if (match != NULL && (!request || may_ask(t, match))) {
         struct targets targets;
         only_target(&targets, match);

@@ -13,6 +13,7 @@ struct entry {
     struct store_id id;
     unsigned refs;  /* sessions that have it unacknowledged */
     bool acked;     /* one session has acknowledged it */
+    uint32_t bytes; /* of the stanza */
     bool stored;    /* it is in the store (not with delivery.durability = memory) */
     uint64_t *want; /* sids of sessions that shall have it but could not take it yet; owned */
     unsigned want_count;
@@ -22,6 +23,9 @@ struct entry {
  * are dealt with before (their hooks answer DONE). PASS when delivered or stored; REJECT, DROP by the table.
  */
 enum verdict deliver_task(struct task *t);
+
+/* Sends something volatile of somebody else's to one session if that may take it (session_may_take). */
+void deliver_if_room(struct session *s, struct span raw);
 
 /* Sends to one session / to all available sessions of a user / to all that asked for the roster, in order
  * behind what waits for a commit. */

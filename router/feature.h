@@ -40,6 +40,7 @@ enum event {
     EV_SESSION_UNAVAILABLE, /* said so, or lost */
     EV_SESSION_SYNCED,      /* taken over from a dead router: what was in flight may be lost */
     EV_SESSION_RESUMED,
+    EV_SESSION_ROOM, /* its client reads again: presence that had no room is to be told */
     EV_SESSION_CLOSED,
     EV_USER_DELETED,   /* the account was removed; s is NULL */
     EV_COMPONENT_HERE, /* core->components.subject has connections (again); s is NULL */

@@ -156,6 +156,7 @@ void deliver_entry_free(struct entry *e)
 {
     list_del(&e->node);
     e->user->entry_count--;
+    e->user->entry_bytes -= e->bytes;
     free(e->want);
     free(e);
 }
@@ -171,6 +172,12 @@ struct entry *mailbox_append(struct user *u, bool store)
     e->stored = store;
     stat_add(&stored, store);
     return e;
+}
+
+void mailbox_size(struct entry *e, size_t bytes)
+{
+    e->user->entry_bytes += bytes - e->bytes;
+    e->bytes = (uint32_t)bytes;
 }
 
 void mailbox_want(struct entry *e, uint64_t sid)
@@ -404,8 +411,15 @@ static void take_chunk(struct session *s, const struct store_entry *entries, siz
 
 static bool is_behind(const struct session *s)
 {
-    const struct list *last = s->user->entries.prev;
-    return last != &s->user->entries && store_id_cmp(LIST_ENTRY(last, struct entry, node)->id, s->cursor) > 0;
+    /* What is in memory only (delivery.durability = memory) can't be read. */
+    for (const struct list *it = s->user->entries.prev; it != &s->user->entries; it = it->prev) {
+        const struct entry *e = LIST_ENTRY(it, struct entry, node);
+        if (store_id_cmp(e->id, s->cursor) <= 0)
+            return false;
+        if (e->stored)
+            return true;
+    }
+    return false;
 }
 
 static void read_done(void *ctx, enum store_result result, const struct store_entry *entries, size_t count)
@@ -538,6 +552,7 @@ static void restore_entry(struct user *u, const struct store_entry *stored_entry
     if (e == NULL)
         e = entry_new(u, stored_entry->id);
     e->stored = true;
+    mailbox_size(e, stored_entry->raw.n);
     restore_marks(u, e, stored_entry->marks);
     LIST_EACH (it, &u->sessions) {
         struct session *s = LIST_ENTRY(it, struct session, of_user);

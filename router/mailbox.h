@@ -30,6 +30,9 @@ void mailbox_taken_free(struct idmap *taken);
 /* A new entry with the next id. The caller writes it to the batch when store is true. */
 struct entry *mailbox_append(struct user *u, bool store);
 
+/* Says how long the entry's stanza is, for the quota. */
+void mailbox_size(struct entry *e, size_t bytes);
+
 /* The unfinished entry of that id, or NULL. */
 struct entry *mailbox_find(struct user *u, struct store_id id);
 

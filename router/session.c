@@ -132,7 +132,7 @@ static void session_free(struct session *s)
     list_del(&s->dirty);
     list_del(&s->routed);
     for (uint32_t i = 0; i < s->unacked_count; i++)
-        rcbuf_unref(unacked_at(s, i)->raw);
+        session_unkeep(s, unacked_at(s, i)->raw);
     free(s->unacked);
     free(s->voided);
     free(s->wanted);
@@ -315,9 +315,38 @@ struct unacked *session_unacked_push(struct session *s)
     return unacked_at(s, s->unacked_count++);
 }
 
+static uint64_t budget(const struct session *s)
+{
+    return (uint64_t)s->user->core->conf->limits_session_bytes;
+}
+
 bool session_has_room(const struct session *s)
 {
-    return !s->held && s->unacked_count < UNACKED_MAX && s->state != SESSION_CLOSED;
+    return !s->held && s->unacked_count < UNACKED_MAX && s->kept_bytes < budget(s) &&
+           s->state != SESSION_CLOSED;
+}
+
+bool session_may_take(const struct session *s, size_t n)
+{
+    uint64_t held = s->kept_bytes + s->held_bytes;
+    if (held == 0 || held + n <= budget(s) / 4)
+        return true; /* the usual case, and one large stanza: no look at the account */
+    return held + n <= budget(s) &&
+           s->user->kept_bytes + n <= (uint64_t)s->user->core->conf->limits_account_bytes;
+}
+
+void session_missed_presence(struct session *s)
+{
+    s->presence_missed = true;
+}
+
+/* Half of the budget is free again. */
+static void tell_room(struct session *s)
+{
+    if (!s->presence_missed || s->held || s->state != SESSION_LIVE || s->kept_bytes > budget(s) / 2)
+        return;
+    s->presence_missed = false;
+    feature_event(EV_SESSION_ROOM, s->user, s);
 }
 
 /* "<presence" + " to='…'" + the rest. */
@@ -342,6 +371,24 @@ static struct rcbuf *keep(struct span raw, struct span to)
     return r;
 }
 
+/* What a session keeps counts against its own budget and against its account's. */
+static struct rcbuf *session_keep(struct session *s, struct span raw, struct span to)
+{
+    struct rcbuf *r = keep(raw, to);
+    s->kept_bytes += r->n;
+    s->user->kept_bytes += r->n;
+    return r;
+}
+
+void session_unkeep(struct session *s, struct rcbuf *raw)
+{
+    if (raw == NULL)
+        return;
+    s->kept_bytes -= raw->n;
+    s->user->kept_bytes -= raw->n;
+    rcbuf_unref(raw);
+}
+
 /* A client that never acknowledges must not grow the process: a hundred of its oldest volatile stanzas go
  * (their numbers stay). Messages are safe in the mailbox. */
 static void drop_oldest_volatile(struct session *s)
@@ -350,7 +397,7 @@ static void drop_oldest_volatile(struct session *s)
     for (uint32_t i = 0; i < s->unacked_count; i++) {
         struct unacked x = *unacked_at(s, i);
         if (x.entry == NULL && x.work == 0 && dropped < VOLATILE_DROP) {
-            rcbuf_unref(x.raw);
+            session_unkeep(s, x.raw);
             dropped++;
             stat_add(&volatile_dropped, 1);
         } else {
@@ -372,6 +419,8 @@ void session_transmit(struct session *s, struct span raw, struct span to, uint64
         return; /* kept, or in the mailbox */
     struct wire_target t = {s->sid, n, to};
     stat_add(&sent, 1);
+    if (s->held)
+        s->held_bytes += raw.n;
     if (!confirm && c->bundle_raw.p != NULL && c->bundle_raw.p == raw.p && c->bundle_raw.n == raw.n) {
         struct bundle_list *b = map_get(&c->bundles, span_of(s->node));
         if (b == NULL) {
@@ -436,7 +485,7 @@ static uint64_t number(struct session *s, struct span raw, struct span to, struc
     uint64_t n = ++s->out_sent;
     if (entry != NULL || work != 0 || s->sm) {
         bool kept = s->sm || work != 0;
-        *session_unacked_push(s) = (struct unacked){n, entry, kept ? keep(raw, to) : NULL, work};
+        *session_unacked_push(s) = (struct unacked){n, entry, kept ? session_keep(s, raw, to) : NULL, work};
         if (s->unacked_count > VOLATILE_MAX)
             drop_oldest_volatile(s);
     }
@@ -503,7 +552,7 @@ void session_give_back(struct session *s, struct entry *entry)
     if (i == s->unacked_count)
         return;
     uint64_t ticket = session_place(s, unacked_at(s, i)->n).ticket;
-    rcbuf_unref(unacked_at(s, i)->raw);
+    session_unkeep(s, unacked_at(s, i)->raw);
     entry->refs--;
     for (s->unacked_count--; i < s->unacked_count; i++) {
         *unacked_at(s, i) = *unacked_at(s, i + 1);
@@ -542,7 +591,7 @@ void session_acked(struct session *s, uint64_t n)
         struct unacked x = s->unacked[s->unacked_at];
         s->unacked_at = (s->unacked_at + 1) % s->unacked_cap;
         s->unacked_count--;
-        rcbuf_unref(x.raw);
+        session_unkeep(s, x.raw);
         if (x.entry != NULL)
             deliver_entry_end(x.entry, true);
         if (x.work != 0)
@@ -551,14 +600,17 @@ void session_acked(struct session *s, uint64_t n)
     s->out_acked = MAX(s->out_acked, n);
     if (s->catching_up && s->unacked_count < UNACKED_MAX / 2)
         deliver_catch_up(s);
+    tell_room(s);
     user_release(u);
 }
 
 void session_set_held(struct session *s, bool held)
 {
     s->held = held;
+    s->held_bytes = 0;
     if (!held && s->catching_up)
         deliver_catch_up(s);
+    tell_room(s);
 }
 
 /* Inbound */
@@ -718,7 +770,7 @@ void session_unassign_entry(struct session *s, struct entry *entry)
         struct unacked *x = unacked_at(s, i);
         if (x->entry == entry) {
             x->entry = NULL;
-            rcbuf_unref(x->raw);
+            session_unkeep(s, x->raw);
             x->raw = NULL;
             entry->refs--;
         }

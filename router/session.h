@@ -38,6 +38,7 @@ struct session {
     struct list routed;   /* its stanzas on their way to others, not DONE yet (route.c) */
     bool sm;              /* stream management is on */
     bool held;            /* the client reads slowly: send nothing that can wait */
+    bool presence_missed; /* presence was left out because it had no room: to be asked for again */
     bool available;       /* has sent initial presence */
     bool interested;      /* has asked for the roster */
     bool wants_blocklist; /* … for the list of who is blocked */
@@ -63,6 +64,8 @@ struct session {
     uint64_t *voided; /* tickets that were given back while others waited, sorted; owned */
     uint64_t out_acked;
     struct unacked *unacked; /* ring, oldest first */
+    uint64_t kept_bytes;     /* of stanzas in it that are kept for a resumption */
+    uint64_t held_bytes;     /* sent since the client's connection manager asked to hold back */
     uint32_t unacked_at, unacked_count, unacked_cap;
     uint64_t sm_in_base, sm_out_base; /* numbers at which XEP-0198 counting began */
     uint32_t resume_s;                /* granted; 0 = none */
@@ -187,6 +190,15 @@ void session_restore_handled(struct user *u, const struct store_field *meta, siz
 
 /* FLOW. */
 void session_set_held(struct session *s, bool held);
+
+/* True while n more bytes that no mailbox keeps may be sent to the session or kept for it: within its own
+ * budget (limits.session_bytes), which counts what a slow reader or an absent one makes us hold, and within
+ * its account's (limits.account_bytes). */
+bool session_may_take(const struct session *s, size_t n);
+
+/* Presence found no room: the current one is asked for when there is room again (EV_SESSION_SYNCED's sibling
+ * EV_SESSION_ROOM). */
+void session_missed_presence(struct session *s);
 
 /* Stream management: ENABLE (counting began behind inbound number n; session_enabled tells the client, once
  * the record is committed), RESUME (for the user's session with

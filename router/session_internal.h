@@ -21,6 +21,9 @@ static inline struct unacked *unacked_at(const struct session *s, uint32_t i)
 /* A new place at the end of the unacknowledged row. */
 struct unacked *session_unacked_push(struct session *s);
 
+/* Lets go of what was kept for a resumption (NULL is allowed). */
+void session_unkeep(struct session *s, struct rcbuf *raw);
+
 /* Outbound numbers are given anew from here on: what was reserved before is void. */
 void session_number_anew(struct session *s);
 

@@ -64,7 +64,7 @@ static bool is_left_to_mailbox(const struct unacked *x, bool behind)
 
 static void leave_to_mailbox(struct session *s, struct unacked *x)
 {
-    rcbuf_unref(x->raw);
+    session_unkeep(s, x->raw);
     if (x->entry->stored)
         mailbox_want(x->entry, s->sid);
     deliver_entry_end(x->entry, false);
@@ -373,7 +373,7 @@ static void send_again_after(struct session *s, uint64_t had)
         } else if (x->raw != NULL && count < RESEND_MAX) {
             kept[count++] = *x;
         } else {
-            rcbuf_unref(x->raw);
+            session_unkeep(s, x->raw);
         }
     }
     s->unacked_count = first;
@@ -402,7 +402,7 @@ static void begin_anew(struct session *s)
         if (x.entry != NULL)
             leave_to_mailbox(s, &x);
         else
-            rcbuf_unref(x.raw);
+            session_unkeep(s, x.raw);
     }
     s->out_sent = s->out_acked = 0;
     session_number_anew(s);

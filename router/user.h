@@ -29,6 +29,7 @@ struct user {
     unsigned blocks;
     unsigned holds;       /* who needs it to stay in memory: tasks, commits, reads */
     struct list sessions; /* struct session.of_user */
+    uint64_t kept_bytes;  /* what they keep for resumptions, together */
     struct list lane;     /* what runs when the user is ready */
     struct store_claim claim;
     struct map contacts; /* bare JID → struct contact (contacts.h) */
@@ -45,6 +46,7 @@ struct user {
     /* The mailbox (deliver.c). Every entry up to `floor` is finished; `entries` holds the unfinished ones. */
     struct list entries; /* struct entry, oldest first */
     unsigned entry_count;
+    uint64_t entry_bytes;
     struct store_id last_id; /* newest id given */
     struct store_id floor;
     struct store_id trimmed;   /* the store has dropped everything up to it */

@@ -402,7 +402,7 @@ static enum verdict on_received(struct task *t, enum wake wake)
         struct session *s = session_by_resource(u, jid_resource(&t->stanza.to));
         if (s == NULL)
             return task_drop(t, "no such resource");
-        deliver_to_session(s, t->stanza.raw);
+        deliver_if_room(s, t->stanza.raw);
         return DONE;
     }
     if (!any_available(u))
@@ -423,6 +423,16 @@ static void on_closed(struct user *u, struct session *s)
     buf_free(&raw);
 }
 
+/* A slow reader has caught up: what it missed is asked for, once, in place of everything that was said
+ * meanwhile. */
+static void on_room(struct user *u, struct session *s)
+{
+    if (!s->available)
+        return;
+    tell_own_others(u, s);
+    probe_contacts(u);
+}
+
 /* Taken over from a dead router: presence that was under way to us or from us may be lost. */
 static void on_synced(struct user *u, struct session *s)
 {
@@ -440,5 +450,5 @@ const struct feature feature_presence = {
     .rfcs = {"6121 4"},
     .hooks = {{PHASE_ROUTE, ON_PRESENCE | ON_SENT, on_sent},
               {PHASE_DELIVER, ON_PRESENCE | ON_RECEIVED, on_received}},
-    .events = {{EV_SESSION_CLOSED, on_closed}, {EV_SESSION_SYNCED, on_synced}},
+    .events = {{EV_SESSION_CLOSED, on_closed}, {EV_SESSION_SYNCED, on_synced}, {EV_SESSION_ROOM, on_room}},
 };
