@@ -47,6 +47,7 @@ class Session:
         self.presence = None  # (show, status, priority) while available
         self.view = {}  # full JID -> presence, as the client was told
         self.directed = {}  # full JID of the receiver -> presence, as it was sent
+        self.told = set()  # bare JIDs that may still count as receivers of directed presence
         self.requests = set()  # bare JIDs whose subscription request it has been shown
 
 
@@ -149,6 +150,14 @@ class Model:
     def requests(self, session):
         return {jid for jid, c in session.account.contacts.items() if c.in_}
 
+    @staticmethod
+    def may_ask(asker, s, answer, refused):
+        """The right answers to a request to a session (§8.5.3.1): its own, when who asks may see its presence."""
+        jid = asker.account.jid
+        if jid == s.account.jid or s.account.contact(jid).from_:
+            return (answer,)
+        return (answer, refused) if jid in s.told else (refused,)
+
     # ---- messages (§8.5) ----
 
     def route(self, type_, to):
@@ -167,4 +176,12 @@ class Model:
             takers = account.mail_sessions()
             return ("each", takers) if takers else ("none", None)
         takers = account.most_available()
-        return ("one", takers) if takers else ("stored", account)
+        return ("each", takers) if takers else ("stored", account)
+
+    @staticmethod
+    def also(best, away):
+        """Sessions of lower priority that may get a message as well, because one with a higher one may have no stream at
+        that moment: whose stream is there comes first, and what the others should have had waits for them."""
+        account, here = best[0].account, [s for s in best[0].account.mail_sessions() if s not in away]
+        least = max((s.presence[2] for s in here), default=-1)
+        return [s for s in account.mail_sessions() if s not in best and s.presence[2] >= least]

@@ -5,6 +5,8 @@ import asyncio
 import collections
 import datetime
 import logging
+import os
+import socket
 
 import aioxmpp
 import aioxmpp.connector
@@ -26,6 +28,7 @@ TYPES = {
     "presence": ("unavailable", "subscribe", "subscribed", "unsubscribe", "unsubscribed", "probe", "error", None),
     "iq": ("get", "set", "result", "error"),
 }
+DEAF_S = 2  # an old connection that is kept open is not read for up to so long
 REPLY_S = 30  # for the answer to an iq; the address sanitizer and a busy machine make it slow
 
 
@@ -126,6 +129,26 @@ class Talker:
         self.up = False
         if not self.ending:
             self.world.fault(f"{self.full} lost its stream: {why}")
+
+    def keep_open(self, transport):
+        """The library closes its descriptor and this copy keeps the connection: the server hears no end of it, and
+        nothing else. It has to end it itself once the session is elsewhere."""
+        copy = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
+        copy.setblocking(False)
+        self.world.left_open.append(asyncio.ensure_future(self.until_ended(copy)))
+
+    async def until_ended(self, copy):
+        await asyncio.sleep(self.world.rng.random() * DEAF_S)
+        try:
+            async with asyncio.timeout(REPLY_S):
+                while await asyncio.get_running_loop().sock_recv(copy, 65536):
+                    pass
+        except ConnectionError:
+            pass
+        except TimeoutError:
+            self.world.fault(f"{self.full} (c2s-{self.c2s}): an old connection was never ended")
+        finally:
+            copy.close()
 
 
 class Slix(Talker):
@@ -263,18 +286,27 @@ class Slix(Talker):
     def send_ack(self):
         self.x.plugin["xep_0198"].send_ack()
 
-    def cut(self):
+    def abort(self, deaf):
+        """As the library's abort(), which says an end of TLS before it; not here when the server is to notice nothing."""
+        if not deaf or not self.x.transport:
+            return self.x.abort()
+        self.keep_open(self.x.transport)
+        self.x.cancel_connection_attempt()
+        self.x.transport.abort()
+        self.x.event("killed")
+
+    def cut(self, deaf=False):
         """Vanishes without a word, for good."""
         self.ending = True
         self.up = False
-        self.x.abort()
+        self.abort(deaf)
         asyncio.get_running_loop().call_later(1, self.retire)
 
-    async def cut_and_resume(self):
+    async def cut_and_resume(self, deaf):
         await self.flush()
         self.ending, self.up = True, False
         self.gone = asyncio.get_running_loop().create_future()
-        self.x.abort()
+        self.abort(deaf)
         await asyncio.wait_for(self.gone, REPLY_S)
         how = await self.connect()
         self.ending = False
@@ -456,28 +488,30 @@ class Aio(Talker):
         stream = self.client.stream
         stream._xmlstream.send_xso(aioxmpp.nonza.SMAcknowledgement(counter=stream._sm_inbound_ctr))
 
-    def abort(self):
+    def abort(self, deaf):
         """As if the peer had sent a reset; abort() of the transport would pass for a wish to end."""
         stream, why = self.client.stream._xmlstream, ConnectionResetError("cut")
         if stream.transport is not None:
+            if deaf:
+                self.keep_open(stream.transport)
             stream.transport._force_close(why)
             stream.connection_lost(why)  # now, not in the next turn: what is written between would be forgotten
 
-    def cut(self):
+    def cut(self, deaf=False):
         self.ending = True
         self.up = False
-        self.abort()
+        self.abort(deaf)
         self.client.stop()
         self.retiring = asyncio.ensure_future(self.retire())
 
-    async def cut_and_resume(self):
+    async def cut_and_resume(self, deaf):
         """Cuts right behind what has been written: that goes out again on the new connection. (What the library
         takes out of its queue between the two it forgets.)"""
         while not self.client.stream._active_queue.empty():
             await asyncio.sleep(0)
         self.resumed = asyncio.get_running_loop().create_future()
         self.ending, self.up = True, False
-        self.abort()
+        self.abort(deaf)
         await asyncio.wait_for(self.resumed, REPLY_S)
         self.ending, self.resumed = False, None
 
