@@ -5,6 +5,7 @@ import contextlib
 import ctypes
 import ctypes.util
 import hashlib
+import os
 import random
 import re
 import socket
@@ -292,6 +293,7 @@ def run_one(w, act, me, address):
 
 def work(pipe, world_arguments, accounts, victims):
     """A process of them all, until the pipe says so; then the counts go back."""
+    os.nice(19)  # they take what the machine has left: a client's own CPU is not what is tested
     w = World(*world_arguments)
     w.victims = victims
     threads = []
