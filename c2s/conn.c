@@ -1,13 +1,12 @@
 /* Receiving: bytes → (PROXY header) → TLS → session_input; what a held session does not take is kept in
- * `held` and the socket is no longer read once that grows. Sending: what the session has written goes, at the
- * end of the turn, through one tls_write into `records`, which change place with `sending` when the last send
- * is done. */
+ * `held` and the socket is no longer read once that grows; at once when it sends too fast or does not read.
+ * Sending: what the session has written goes, at the end of the turn, through one tls_write into `records`,
+ * which change place with `sending` when the last send is done. */
 #include "c2s/conn.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -15,15 +14,17 @@
 #include "c2s/c2s.h"
 #include "c2s/metrics.h"
 #include "c2s/proxy.h"
+#include "c2s/records.h"
 #include "common/base/random.h"
 #include "common/log/log.h"
 
-#define LINGER_MS       20000 /* for the router to take the last stanzas of a clean end */
-#define DRAIN_LINGER_MS 1000  /* the same while the process drains */
-#define HELD_PAUSE      4096  /* bytes kept for a held session before its socket is no longer read */
-#define NUDGE_ANSWER_MS 30000
-#define LAST_ACK_MS     5000 /* our closing tag waits so long for the router to say that all is safe */
-#define PLAIN_KEEP      65536
+#define LINGER_MS        20000 /* for the router to take the last stanzas of a clean end */
+#define DRAIN_LINGER_MS  1000  /* the same while the process drains */
+#define HELD_PAUSE       4096  /* bytes kept for a held session before its socket is no longer read */
+#define NUDGE_ANSWER_MS  30000
+#define LAST_ACK_MS      5000 /* our closing tag waits so long for the router to say that all is safe */
+#define PLAIN_KEEP       65536
+#define RECORDS_A_STANZA 8 /* TLS records that a client may send for each stanza it may send */
 
 /* How long an ended stream waits, and how long while the process drains: then a client that does not read
  * or does not close must not hold up the restart. */
@@ -163,7 +164,8 @@ static void on_sent(struct ring_op *op, struct ring_result result)
     conn_dirty(c);
 }
 
-/* Tells the router when the client reads too slowly, and when it has caught up. */
+/* Tells the router when the client reads too slowly, and when it has caught up; until then it can ask for
+ * nothing more. */
 static void check_flow(struct conn *c)
 {
     size_t waiting = c->session.out.n + c->records.n + c->sending.n;
@@ -171,9 +173,15 @@ static void check_flow(struct conn *c)
     if (!c->flow && waiting > most) {
         c->flow = true;
         uplink_flow(c, true);
+        stat_add(&metric_holds[4], 1);
+        session_hold(&c->session, SESSION_HOLD_OUTPUT);
+        conn_read(c);
     } else if (c->flow && waiting <= most / 2) {
         c->flow = false;
         uplink_flow(c, false);
+        session_unhold(&c->session, SESSION_HOLD_OUTPUT);
+        conn_wake(c);
+        ring_again(c->c2s->ring); /* for what that has written */
     }
 }
 
@@ -351,6 +359,46 @@ static bool conn_admit(struct conn *c, const struct sockaddr_storage *address)
     return false;
 }
 
+/* Slows a client that sends faster than it may; says so once. */
+static void charge(struct conn *c, struct bucket *b, int64_t rate, uint64_t cost, const char *option)
+{
+    if (!c->c2s->limits.enabled)
+        return;
+    uint64_t wait_ms = bucket_take(b, (uint64_t)rate, cost, ring_now_ms(c->c2s->ring));
+    if (wait_ms == 0)
+        return;
+    stat_add(&metric_holds[3], 1);
+    if (!c->slowed)
+        log_info("c2s", "read more slowly jid=%s peer=%s: sends more than %s",
+                 c->session.jid != NULL ? c->session.jid : "-", conn_peer(c), option);
+    c->slowed = true;
+    session_hold(&c->session, SESSION_HOLD_RATE);
+    ring_timer_set(c->c2s->ring, &c->rate, MIN(wait_ms, 60000));
+}
+
+static void on_rate(struct timer *t, uint64_t now_ms)
+{
+    (void)now_ms;
+    struct conn *c = CONTAINER_OF(t, struct conn, rate);
+    session_unhold(&c->session, SESSION_HOLD_RATE);
+    conn_wake(c);
+    if (c->phase != CONN_CLOSED)
+        conn_read(c); /* another hold may still have room */
+}
+
+/* Charges what came from the socket, whatever is in it. Records cost, too: new keys without end are few bytes
+ * and much work. */
+static void charge_received(struct conn *c, struct span in)
+{
+    const struct conf *conf = c->c2s->conf;
+    uint64_t cost = in.n;
+    if (c->tls != NULL)
+        cost +=
+            records_count(in, &c->record_left, &c->record_header_n) *
+            (uint64_t)(conf->limits_bytes_per_second / conf->limits_stanzas_per_second / RECORDS_A_STANZA);
+    charge(c, &c->bytes, conf->limits_bytes_per_second, cost, "limits.bytes_per_second");
+}
+
 /* The PROXY header; true when bytes of the stream may follow in held. */
 static void conn_proxy(struct conn *c, struct span in)
 {
@@ -376,34 +424,12 @@ static void conn_proxy(struct conn *c, struct span in)
     c->phase = CONN_STREAM;
     struct buf rest = c->held;
     c->held = (struct buf){0};
-    if (rest.n > header.n)
-        conn_bytes(c, span_sub(buf_span(&rest), header.n, rest.n));
+    if (rest.n > header.n) {
+        struct span first = span_sub(buf_span(&rest), header.n, rest.n);
+        charge_received(c, first);
+        conn_bytes(c, first);
+    }
     buf_free(&rest);
-}
-
-/* Slows a client that sends faster than it may; says so once. */
-static void charge(struct conn *c, struct bucket *b, int64_t rate, uint64_t cost, const char *option)
-{
-    if (!c->c2s->limits.enabled)
-        return;
-    uint64_t wait_ms = bucket_take(b, (uint64_t)rate, cost, ring_now_ms(c->c2s->ring));
-    if (wait_ms == 0)
-        return;
-    stat_add(&metric_holds[3], 1);
-    if (!c->slowed)
-        log_info("c2s", "read more slowly jid=%s peer=%s: sends more than %s",
-                 c->session.jid != NULL ? c->session.jid : "-", conn_peer(c), option);
-    c->slowed = true;
-    session_hold(&c->session, SESSION_HOLD_RATE);
-    ring_timer_set(c->c2s->ring, &c->rate, MIN(wait_ms, 60000));
-}
-
-static void on_rate(struct timer *t, uint64_t now_ms)
-{
-    (void)now_ms;
-    struct conn *c = CONTAINER_OF(t, struct conn, rate);
-    session_unhold(&c->session, SESSION_HOLD_RATE);
-    conn_wake(c);
 }
 
 static void conn_eof(struct conn *c, int error)
@@ -433,7 +459,7 @@ static void on_received(struct ring_op *op, struct ring_result result)
         if (c->phase == CONN_PROXY) {
             conn_proxy(c, in);
         } else if (c->phase < CONN_FINISHING) {
-            charge(c, &c->bytes, c->c2s->conf->limits_bytes_per_second, in.n, "limits.bytes_per_second");
+            charge_received(c, in);
             conn_bytes(c, in);
         }
         /* After our end the peer's bytes are only looked at for its end. */
@@ -449,7 +475,9 @@ static void on_received(struct ring_op *op, struct ring_result result)
 /* Reads, or stops reading, as the session wants it. */
 static void conn_read(struct conn *c)
 {
-    bool pause = c->phase == CONN_STREAM && c->session.holds != 0 && c->held.n >= HELD_PAUSE;
+    unsigned holds = c->session.holds;
+    bool now = (holds & (SESSION_HOLD_RATE | SESSION_HOLD_OUTPUT)) != 0; /* whatever the bytes would be */
+    bool pause = c->phase == CONN_STREAM && (now || (holds != 0 && c->held.n >= HELD_PAUSE));
     if (pause && op_busy(&c->recv))
         ring_cancel(c->c2s->ring, &c->recv);
     else if (!pause && !op_busy(&c->recv) && !c->eof)
@@ -478,6 +506,9 @@ static void on_idle(struct conn *c)
 {
     struct ring *ring = c->c2s->ring;
     uint64_t idle_s = c->session.env->idle_s;
+    /* Whom we don't read can't show that it lives; whether it reads, the kernel sees (TCP_USER_TIMEOUT). */
+    if ((c->session.holds & (SESSION_HOLD_RATE | SESSION_HOLD_OUTPUT)) != 0)
+        c->heard_s = (uint32_t)(ring_now_ms(ring) / 1000);
     uint64_t quiet_s = ring_now_ms(ring) / 1000 - c->heard_s;
     if (c->tls != NULL)
         tls_slim(c->tls);
@@ -723,18 +754,6 @@ const struct session_host conn_session_host = {.start_tls = host_start_tls,
                                                .make_id = host_make_id};
 
 /* ---- the beginning ---- */
-
-void conn_tune(int listener)
-{
-    /* A dead peer shows within about seven minutes when idle, within one when there is something to send. */
-    const struct {
-        int level, name, value;
-    } options[] = {{SOL_SOCKET, SO_KEEPALIVE, 1},    {IPPROTO_TCP, TCP_NODELAY, 1},
-                   {IPPROTO_TCP, TCP_KEEPIDLE, 300}, {IPPROTO_TCP, TCP_KEEPINTVL, 30},
-                   {IPPROTO_TCP, TCP_KEEPCNT, 4},    {IPPROTO_TCP, TCP_USER_TIMEOUT, 60000}};
-    for (unsigned i = 0; i < ARRAY_LEN(options); i++)
-        setsockopt(listener, options[i].level, options[i].name, &options[i].value, sizeof(options[i].value));
-}
 
 void conn_accept(struct c2s *c2s, int fd, bool tls)
 {

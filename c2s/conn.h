@@ -51,23 +51,22 @@ struct conn {
     uint32_t heard_s;    /* monotonic seconds, last bytes from the client */
     uint8_t key[16];     /* the client's address, IPv4 mapped */
     uint16_t port;
-    int fd; /* -1 when closed */
+    uint16_t record_left; /* bytes of the TLS record that is being received */
+    int fd;               /* -1 when closed */
     uint8_t phase;
-    bool shaking;  /* TLS handshake under way */
-    bool flow;     /* FLOW 1 was the last */
-    bool eof;      /* the peer has ended while the session was held */
-    bool nudged;   /* a sign of life was asked for */
-    bool leaving;  /* drain: the timer says goodbye */
-    bool running;  /* inside session_input */
-    bool tls_said; /* close_notify is out */
-    bool slowed;   /* the log has it that it sends too fast */
+    bool shaking;            /* TLS handshake under way */
+    bool flow;               /* FLOW 1 was the last */
+    bool eof;                /* the peer has ended while the session was held */
+    bool nudged;             /* a sign of life was asked for */
+    bool leaving;            /* drain: the timer says goodbye */
+    bool running;            /* inside session_input */
+    bool tls_said;           /* close_notify is out */
+    bool slowed;             /* the log has it that it sends too fast */
+    uint8_t record_header_n; /* bytes of the next record's header received */
 #ifndef NDEBUG
     struct xml_audit audit; /* of all that is sent */
 #endif
 };
-
-/* Sets what all connections of a listening socket inherit from it: no delay, dead peers are noticed. */
-void conn_tune(int listener);
 
 /* Takes over an accepted socket; tls: it starts with TLS. */
 void conn_accept(struct c2s *c, int fd, bool tls);

@@ -1,11 +1,26 @@
 /* Listening sockets: multishot accept, several processes on one port by SO_REUSEPORT. */
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "c2s/c2s.h"
 #include "common/log/log.h"
 #include "common/ring/listener.h"
+
+/* What all connections inherit from the listening socket: no delay, dead peers are noticed. */
+static void tune(int listener)
+{
+    /* A dead peer shows within about seven minutes when idle, within one when there is something to send. */
+    const struct {
+        int level, name, value;
+    } options[] = {{SOL_SOCKET, SO_KEEPALIVE, 1},    {IPPROTO_TCP, TCP_NODELAY, 1},
+                   {IPPROTO_TCP, TCP_KEEPIDLE, 300}, {IPPROTO_TCP, TCP_KEEPINTVL, 30},
+                   {IPPROTO_TCP, TCP_KEEPCNT, 4},    {IPPROTO_TCP, TCP_USER_TIMEOUT, 60000}};
+    for (unsigned i = 0; i < ARRAY_LEN(options); i++)
+        setsockopt(listener, options[i].level, options[i].name, &options[i].value, sizeof(options[i].value));
+}
 
 struct listener {
     struct list node;
@@ -35,7 +50,7 @@ static bool listener_open(struct c2s *c2s, const char *address, bool tls)
                   tls ? "listen_tls" : "listen");
         return false;
     }
-    conn_tune(fd);
+    tune(fd);
     struct listener *l = xcalloc(1, sizeof(*l));
     l->c2s = c2s;
     l->tls = tls;

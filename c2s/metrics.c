@@ -43,8 +43,9 @@ struct stat_counter metric_frames_bad =
     STAT_COUNTER("jackdaw_c2s_frames_bad_total", "Frames of other processes that could not be read", NULL);
 struct stat_counter metric_not_mine =
     STAT_COUNTER("jackdaw_c2s_not_mine_total", "Frames that a router sent back as not its own", NULL);
-struct stat_counter metric_holds[4] = {HOLDS("reason=\"answer\""), HOLDS("reason=\"queue\""),
-                                       HOLDS("reason=\"route\""), HOLDS("reason=\"rate\"")};
+struct stat_counter metric_holds[5] = {HOLDS("reason=\"answer\""), HOLDS("reason=\"queue\""),
+                                       HOLDS("reason=\"route\""), HOLDS("reason=\"rate\""),
+                                       HOLDS("reason=\"output\"")};
 struct stat_gauge metric_open = STAT_GAUGE("jackdaw_c2s_connections", "Connections open", NULL);
 struct stat_gauge metric_sessions =
     STAT_GAUGE("jackdaw_c2s_sessions", "Sessions with a bound resource", NULL);
@@ -102,7 +103,7 @@ void metrics_init(void)
     register_counters(metric_stream_errors, STREAM_E_COUNT);
     register_counters(metric_stanzas_in, 3);
     register_counters(metric_stanzas_out, 3);
-    register_counters(metric_holds, 4);
+    register_counters(metric_holds, 5);
     stat_register(&metric_open.meta);
     stat_register(&metric_sessions.meta);
     stat_register(&metric_queued.meta);

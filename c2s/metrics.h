@@ -18,7 +18,7 @@ extern struct stat_counter metric_bytes_in, metric_bytes_out, metric_sends;
 /* Conservation: taken = handled + dropped at the end of their session + waiting (gauge). */
 extern struct stat_counter metric_forwarded, metric_resent, metric_handled, metric_dropped_ended;
 extern struct stat_counter metric_delivered, metric_delivered_twice, metric_delivered_unknown;
-extern struct stat_counter metric_frames_bad, metric_not_mine, metric_holds[4];
+extern struct stat_counter metric_frames_bad, metric_not_mine, metric_holds[5];
 extern struct stat_gauge metric_open, metric_sessions, metric_queued, metric_waiting;
 extern struct stat_histogram metric_handled_us;
 

@@ -33,7 +33,8 @@ enum session_hold {
     SESSION_HOLD_ANSWER = 1, /* a question is open */
     SESSION_HOLD_QUEUE = 2,  /* too many stanzas wait for the home router */
     SESSION_HOLD_ROUTE = 4,  /* no router owns the account now, or its link is down or full */
-    SESSION_HOLD_RATE = 8    /* a rate limit */
+    SESSION_HOLD_RATE = 8,   /* a rate limit */
+    SESSION_HOLD_OUTPUT = 16 /* the client does not read what waits for it */
 };
 
 /* How a session ended. */

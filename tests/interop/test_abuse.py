@@ -11,7 +11,9 @@ import re
 import resource
 import signal
 import socket
+import struct
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -19,6 +21,9 @@ import unittest
 import urllib.error
 import urllib.request
 
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "chaos"))
+
+import hostile  # noqa: E402
 from harness import DOMAIN, PASSWORD, Cluster
 from raw import HEADER, Raw
 
@@ -304,6 +309,47 @@ class Abuse(unittest.TestCase):
             self.assertGreater(took, (count - 400) / 200 - 0.5)
             self.assertLess(delays[30], 0.1)
             self.assertLess(delays[-1], 2)
+
+    def test_new_keys_without_end(self):
+        """KeyUpdates before login: few bytes, much work, and each asks for an answer that is not read."""
+        with self.watched(['jackdaw_c2s_holds_total{reason="rate"}'], ["read more slowly jid=- .*limits.bytes_per_second"]):
+            plain = socket.socket()
+            plain.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 1, 0))
+            plain.connect(("127.0.0.1", self.cluster.direct_tls_port))
+            records = hostile.Records(plain.fileno())
+            sent, read, began = [0, 0], [0, 0], time.monotonic()
+            for i, until_s in enumerate((1, LOGIN_TIMEOUT_S - 1)):
+                while time.monotonic() < began + until_s and records.new_keys():
+                    sent[i] += 1
+                time.sleep(max(0, began + until_s - time.monotonic()))
+                read[i] = self.cluster.counter(NAMES[2:], "jackdaw_c2s_bytes_in_total")
+            records.free()
+            plain.close()
+            print(f"  {sent} new keys sent; in the last two seconds {read[1] - read[0]:.0f} bytes were read", flush=True)
+            # Two seconds' worth passes at once, and what the kernel had received before the pause took effect; then
+            # eight records of 27 bytes for each of 200 stanzas a second.
+            self.assertGreater(sum(sent), 8000)
+            self.assertLess(read[1] - read[0], 500000)
+
+    def test_asks_and_never_reads(self):
+        """4,000 requests of 100 kB each by one who reads nothing: he is no longer read."""
+        with self.watched(['jackdaw_c2s_holds_total{reason="output"}'], grown_kib=40960):
+            client = self.login(USERS[5], "glutton", receive_buffer=8192)
+            client.send(f"<iq type='set' id='v'><vCard xmlns='vcard-temp'><DESC>{'v' * 100000}</DESC></vCard></iq>")
+            client.expect("<iq [^>]*id='v'[^>]*>")
+            before = {name: self.cluster.rss_kib(name) for name in NAMES}
+            client.socket.settimeout(1)
+            with contextlib.suppress(TimeoutError):
+                for i in range(4000):
+                    client.send(f"<iq type='get' id='g{i}'><vCard xmlns='vcard-temp'/></iq>")
+            time.sleep(6)
+            grown = {name: self.cluster.rss_kib(name) - before[name] for name in NAMES}
+            print(f"  400 MB asked for and not read: {grown} KiB more", flush=True)
+            if not self.sanitized:
+                # What was asked before the first answer came: c2s.unacked_max × 100 kB at the most.
+                self.assertLess(grown["c2s-1"], 32768, grown)
+            for i in range(3):  # it goes on where it stood
+                client.expect(f"<iq [^>]*id='g{i}'[^>]*>.*?</iq>")
 
     def test_storm_from_one_address(self):
         refused = 'jackdaw_c2s_connections_refused_total{reason="too-many"}'
