@@ -68,6 +68,7 @@ struct core {
     struct idmap sessions; /* sid → struct session */
     struct idmap pending;  /* token → struct pending (route.h) */
     uint64_t next_token;
+    uint64_t deliveries;       /* messages that were given to sessions so far: see session.delivery */
     struct list dirty_users;   /* have a batch to commit at the end of the turn */
     struct list dirty_handled; /* sessions whose handled number moved */
     struct list later_handled; /* of those the busy ones, in the order in which they are due (session.c) */

@@ -164,7 +164,7 @@ static int highest_priority(const struct user *u, bool detached)
  * waits for a stream that may never come back. What goes to the others by their priority is kept for their
  * resumption as well (each session has a place of its own in its row, so none can get it twice), but with
  * somebody else to read it not without bound. */
-static void add_most_available(struct targets *t, struct user *u, bool chat)
+static void add_most_available(struct targets *t, struct user *u)
 {
     int attached = highest_priority(u, false);
     int detached = attached >= 0 ? attached : highest_priority(u, true);
@@ -174,7 +174,7 @@ static void add_most_available(struct targets *t, struct user *u, bool chat)
         if (!takes_mail(s))
             continue;
         bool best = s->state == SESSION_DETACHED ? keeps && s->priority >= detached : s->priority == attached;
-        if (best || (chat && s->carbons))
+        if (best)
             add_target(t, s);
     }
 }
@@ -286,12 +286,6 @@ static void delivery_committed(void *ctx, enum store_result result)
     delivery_free(d);
 }
 
-static bool takes_now(const struct session *s)
-{
-    /* Which numbers a restored session's client has seen is not known before it is back. */
-    return session_has_room(s) && !s->catching_up && s->state != SESSION_UNSYNCED && !s->restored;
-}
-
 static void write_entry(struct task *t, struct entry *e, const struct buf *marks)
 {
     char space[48];
@@ -322,18 +316,6 @@ static struct rcbuf *keep_stanza(const struct task *t)
     return r;
 }
 
-/* "SID=OUTNR", behind a blank when there are some already. */
-static void add_mark(struct buf *marks, uint64_t sid, uint64_t n)
-{
-    if (marks->n > 0)
-        buf_add_char(marks, ' ');
-    else
-        buf_reserve(marks, 48);
-    buf_add_u64(marks, sid);
-    buf_add_char(marks, '=');
-    buf_add_u64(marks, n);
-}
-
 /* Puts the message into the mailbox for these sessions (none = offline). The task's DONE goes with it. */
 static void enter_mailbox(struct task *t, const struct targets *targets)
 {
@@ -341,7 +323,7 @@ static void enter_mailbox(struct task *t, const struct targets *targets)
     struct core *c = t->core;
     bool store = c->conf->delivery_durability != CONF_DURABILITY_MEMORY || targets->count == 0;
     for (unsigned i = 0; i < targets->count; i++)
-        store |= !takes_now(targets->sessions[i]) || targets->sessions[i]->state != SESSION_LIVE;
+        store |= !mailbox_takes_now(targets->sessions[i]) || targets->sessions[i]->state != SESSION_LIVE;
     struct entry *e = mailbox_append(u, store);
     struct delivery *d = xcalloc(1, sizeof *d + targets->count * sizeof d->to[0]);
     struct buf marks = {0};
@@ -355,13 +337,13 @@ static void enter_mailbox(struct task *t, const struct targets *targets)
     for (unsigned i = 0; i < targets->count; i++) {
         struct session *s = targets->sessions[i];
         uint64_t n = 0;
-        if (takes_now(s)) {
+        if (mailbox_takes_now(s)) {
             d->to[d->count++] = session_reserve(s, t->stanza.raw, (struct span){NULL, 0}, e);
             n = s->out_sent;
         } else {
             mailbox_want(e, s->sid);
         }
-        add_mark(&marks, s->sid, n);
+        mailbox_add_mark(&marks, s->sid, n);
     }
     if (t->origin.sid != 0)
         d->before = mailbox_take(u, t->origin.sid, t->origin.n);
@@ -380,7 +362,7 @@ static void enter_mailbox(struct task *t, const struct targets *targets)
     CHECK(wire_decode(rcbuf_span(d->frame), &f));
     d->raw = f.stanza.raw;
     for (unsigned i = 0; i < targets->count; i++)
-        if (!takes_now(targets->sessions[i]))
+        if (!mailbox_takes_now(targets->sessions[i]))
             deliver_catch_up(targets->sessions[i]);
     if (store)
         user_after_adding(u, delivery_committed, d);
@@ -469,6 +451,9 @@ static bool is_full(const struct task *t)
 
 static enum verdict take_message(struct task *t, const struct targets *targets)
 {
+    t->core->deliveries++;
+    for (unsigned i = 0; i < targets->count; i++)
+        targets->sessions[i]->delivery = t->core->deliveries;
     if (t->stanza.type == STANZA_HEADLINE || !is_durable(&t->stanza))
         return targets->count > 0 ? deliver_volatile(t, targets) : task_drop(t, "volatile-offline");
     if (t->origin.sid != 0 && mailbox_taken(t->user, t->origin.sid, t->origin.n))
@@ -506,7 +491,7 @@ static enum verdict message_to_bare(struct task *t)
         add_non_negative(&targets, t->user);
         break;
     default:
-        add_most_available(&targets, t->user, t->stanza.type == STANZA_CHAT);
+        add_most_available(&targets, t->user);
         break;
     }
     return take_message(t, &targets);

@@ -12,7 +12,8 @@ struct entry {
     struct user *user;
     struct store_id id;
     unsigned refs;  /* sessions that have it unacknowledged */
-    bool acked;     /* one session has acknowledged it */
+    bool acked;     /* one session has acknowledged it, or it is a copy: nobody but its sessions needs it */
+    bool copy;      /* of what others were sent (copies.h) */
     uint32_t bytes; /* of the stanza */
     bool stored;    /* it is in the store (not with delivery.durability = memory) */
     uint64_t *want; /* sids of sessions that shall have it but could not take it yet; owned */

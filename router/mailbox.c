@@ -13,6 +13,7 @@
 #include "common/stats/stats.h"
 #include "router/blocklist.h"
 #include "router/finished.h"
+#include "router/readdress.h"
 #include "router/session_internal.h"
 
 #define CHUNK         64 /* entries per read while catching up */
@@ -178,6 +179,23 @@ void mailbox_size(struct entry *e, size_t bytes)
 {
     e->user->entry_bytes += bytes - e->bytes;
     e->bytes = (uint32_t)bytes;
+}
+
+bool mailbox_takes_now(const struct session *s)
+{
+    /* Which numbers a restored session's client has seen is not known before it is back. */
+    return session_has_room(s) && !s->catching_up && s->state != SESSION_UNSYNCED && !s->restored;
+}
+
+void mailbox_add_mark(struct buf *marks, uint64_t sid, uint64_t n)
+{
+    if (marks->n > 0)
+        buf_add_char(marks, ' ');
+    else
+        buf_reserve(marks, 48);
+    buf_add_u64(marks, sid);
+    buf_add_char(marks, '=');
+    buf_add_u64(marks, n);
 }
 
 void mailbox_want(struct entry *e, uint64_t sid)
@@ -365,8 +383,10 @@ static void send_entry(struct session *s, struct entry *e, const struct store_en
 {
     struct user *u = s->user;
     struct buf raw = {0};
-    if (nobody_took(stored_entry->marks) ||
-        clock_age_ms(u->core->out.wall_ms(u->core->out.ctx), stored_entry->at_ms) > 1000)
+    if (e->copy && readdress(&raw, stored_entry->raw, span_of(u->bare), span_of(s->full)))
+        ; /* as it was made, for this session */
+    else if (nobody_took(stored_entry->marks) ||
+             clock_age_ms(u->core->out.wall_ms(u->core->out.ctx), stored_entry->at_ms) > 1000)
         add_delayed(&raw, u, stored_entry);
     else
         buf_add_span(&raw, stored_entry->raw);
@@ -540,10 +560,14 @@ static void restore_marks(struct user *u, struct entry *e, struct span marks)
 
 static void restore_entry(struct user *u, const struct store_entry *stored_entry)
 {
-    size_t colon = span_index(stored_entry->origin, ':');
+    struct span origin = stored_entry->origin;
+    bool copy = origin.n > 0 && origin.p[0] == COPY_MARK;
+    if (copy)
+        origin = span_sub(origin, 1, origin.n);
+    size_t colon = span_index(origin, ':');
     uint64_t sid, n;
-    if (span_to_u64(span_sub(stored_entry->origin, 0, colon), UINT64_MAX, &sid) &&
-        span_to_u64(span_sub(stored_entry->origin, colon + 1, stored_entry->origin.n), UINT64_MAX, &n))
+    if (span_to_u64(span_sub(origin, 0, colon), UINT64_MAX, &sid) &&
+        span_to_u64(span_sub(origin, colon + 1, origin.n), UINT64_MAX, &n))
         take_restored(u, sid, n);
     user_saw_id(u, stored_entry->id);
     if (store_id_cmp(stored_entry->id, u->floor) <= 0 || finished_has(u, stored_entry->id))
@@ -552,6 +576,8 @@ static void restore_entry(struct user *u, const struct store_entry *stored_entry
     if (e == NULL)
         e = entry_new(u, stored_entry->id);
     e->stored = true;
+    e->copy = copy;
+    e->acked |= copy;
     mailbox_size(e, stored_entry->raw.n);
     restore_marks(u, e, stored_entry->marks);
     LIST_EACH (it, &u->sessions) {

@@ -5,6 +5,9 @@
 #include "router/deliver.h"
 #include "router/session.h"
 
+/* In front of a stored entry's origin when it is a copy (copies.h). */
+#define COPY_MARK 'c'
+
 /* True when stanza n of session sid was taken into this mailbox before (exactly known for the last 64 numbers
  * of a session; what is older counts as taken). */
 bool mailbox_taken(struct user *u, uint64_t sid, uint64_t n);
@@ -35,6 +38,13 @@ void mailbox_size(struct entry *e, size_t bytes);
 
 /* The unfinished entry of that id, or NULL. */
 struct entry *mailbox_find(struct user *u, struct store_id id);
+
+/* True when a message can be numbered for the session now; else it waits in the mailbox. */
+bool mailbox_takes_now(const struct session *s);
+
+/* Appends "SID=OUTNR" (0: it could not take it yet) to an entry's marks, behind a blank when there are some
+ * already. */
+void mailbox_add_mark(struct buf *marks, uint64_t sid, uint64_t n);
 
 /* A session shall have the entry when it can take it. */
 void mailbox_want(struct entry *e, uint64_t sid);

@@ -13,6 +13,7 @@
 #include "common/stats/stats.h"
 #include "router/caps.h"
 #include "router/core.h"
+#include "router/copies.h"
 #include "router/deliver.h"
 #include "router/feature.h"
 #include "router/inbox.h"
@@ -188,6 +189,7 @@ static void *start(struct proc *p)
     session_register_stats();
     sweep_register_stats();
     deliver_register_stats();
+    copies_register_stats();
     return r;
 }
 

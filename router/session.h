@@ -42,7 +42,7 @@ struct session {
     bool available;       /* has sent initial presence */
     bool interested;      /* has asked for the roster */
     bool wants_blocklist; /* … for the list of who is blocked */
-    bool carbons;         /* all messages to the bare JID, not only the most available's */
+    bool carbons;         /* copies of messages that it is not sent (XEP-0280) */
     bool catching_up;     /* reads the mailbox from `cursor` on */
     bool reading;         /* a mailbox read is in flight … */
     bool reread;          /* … and its answer is void: the cursor has gone back meanwhile */
@@ -63,6 +63,7 @@ struct session {
     uint32_t voided_count;
     uint64_t *voided; /* tickets that were given back while others waited, sorted; owned */
     uint64_t out_acked;
+    uint64_t delivery;       /* the last message that was meant for it: core.deliveries then */
     struct unacked *unacked; /* ring, oldest first */
     uint64_t kept_bytes;     /* of stanzas in it that are kept for a resumption */
     uint64_t held_bytes;     /* sent since the client's connection manager asked to hold back */
