@@ -7,28 +7,18 @@
 
 extern const struct feature feature_roster, feature_subscription, feature_presence, feature_ping,
     feature_disco, feature_version, feature_time, feature_last, feature_vcard, feature_session,
-    feature_register, feature_hints, feature_offline, feature_component, feature_privilege, feature_blocking;
+    feature_register, feature_hints, feature_offline, feature_component, feature_privilege, feature_blocking,
+    feature_carbons;
 
 /* Order matters inside a phase: subscription and presence share PHASE_ROUTE and PHASE_DELIVER, each for its
  * own types; of the listeners to EV_SESSION_AVAILABLE the first one here is told first. */
 const struct feature *const features[] = {
-    &feature_blocking,
-    &feature_roster,
-    &feature_subscription,
-    &feature_presence,
-    &feature_disco,
-    &feature_ping,
-    &feature_version,
-    &feature_time,
-    &feature_last,
-    &feature_vcard,
-    &feature_register,
-    &feature_session,
-    &feature_hints,
-    &feature_offline,
-    &feature_component,
-    &feature_privilege,
-    NULL,
+    &feature_blocking,     &feature_carbons,   &feature_roster,
+    &feature_subscription, &feature_presence,  &feature_disco,
+    &feature_ping,         &feature_version,   &feature_time,
+    &feature_last,         &feature_vcard,     &feature_register,
+    &feature_session,      &feature_hints,     &feature_offline,
+    &feature_component,    &feature_privilege, NULL,
 };
 
 #define FEATURES_MAX 64
