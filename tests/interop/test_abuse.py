@@ -47,6 +47,7 @@ class AbuseCluster(Cluster):
         f"limits.connections_per_address={PER_ADDRESS}",
         "limits.connection_rate_per_address=2000",
         "limits.bytes_per_second=20000000",
+        "mailbox.bytes_max=67108864",  # one test has 32 MB under way
     )
 
     def run(self, *args):
