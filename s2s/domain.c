@@ -106,19 +106,30 @@ static void pump(struct pair *p)
         leg_send(p->leg, i);
 }
 
+static struct leg *spare_of(const struct remote *r)
+{
+    const struct suspended *u = r->suspended;
+    struct leg *l = u != NULL && u->spare != 0 ? idmap_get(&r->s2s->sources, u->spare) : NULL;
+    return l != NULL && !l->over ? l : NULL;
+}
+
 /* It will not be resumed, or has been: what is left goes before all that waits. */
 static void unsuspend(struct remote *r)
 {
     struct suspended *u = r->suspended;
+    struct leg *spare = spare_of(r);
+    struct pair *p = u->pair;
     struct item *i;
     r->suspended = NULL;
     while ((i = queue_pop_last(&u->unacked)) != NULL) {
         i->again = true;
         metric_add(S2S_OUT_AGAIN);
-        queue_push(&u->pair->queue, i);
+        queue_push(&p->queue, i);
     }
     free(u->id);
     free(u);
+    if (spare != NULL && p->leg == NULL)
+        pair_up(p, spare);
 }
 
 void domain_send(struct s2s *s, struct span from, struct span to, struct item *i)
@@ -183,8 +194,16 @@ void domain_up(struct s2s *s, struct span local, struct span remote, struct leg 
     p->awaited = false;
     if (p->leg != NULL)
         return;
-    if (p->remote->suspended != NULL && p->remote->suspended->pair == p)
-        unsuspend(p->remote); /* the peer has begun anew */
+    struct remote *r = p->remote;
+    struct suspended *u = r->suspended != NULL && r->suspended->pair == p ? r->suspended : NULL;
+    if (u != NULL && u->dials && !s->draining) { /* what the peer has of ours only resuming can tell */
+        u->spare = l->sid;
+        r->retry_ms = 0; /* it is there again */
+        want(r);
+        return;
+    }
+    if (u != NULL)
+        unsuspend(r); /* the peer has begun anew */
     pair_up(p, l);
 }
 
@@ -278,6 +297,7 @@ void domain_resumed(struct remote *r, struct leg *l, bool good, int64_t h)
     } else if (u->dials) {
         leg_enable(l);
     }
+    u->spare = 0;
     unsuspend(r);
     if (p->leg == NULL)
         pair_up(p, l);
@@ -366,6 +386,8 @@ void domain_out_lost(struct remote *r, bool failed, enum stanza_error error, con
     r->reason = xstrdup(reason);
     log_info("s2s", "no stream with domain=%s: %s; next try in %llu ms", r->domain, reason,
              (unsigned long long)(r->retry_ms - now_of(r->s2s)));
+    if (spare_of(r) != NULL)
+        unsuspend(r);
     LIST_EACH (it, &r->pairs) {
         struct pair *p = LIST_ENTRY(it, struct pair, node);
         if (p->leg == NULL && !p->was_up)
@@ -474,8 +496,10 @@ static bool sweep_remote(struct remote *r, uint64_t now)
 
 static void remote_free(struct remote *r)
 {
-    if (r->suspended != NULL)
+    if (r->suspended != NULL) {
+        r->suspended->spare = 0;
         unsuspend(r);
+    }
     LIST_EACH (it, &r->pairs)
         pair_free(LIST_ENTRY(it, struct pair, node));
     fail_verifies(r);

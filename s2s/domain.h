@@ -21,6 +21,7 @@ struct suspended {
     uint32_t h; /* for the peer */
     uint64_t out_acked;
     uint64_t until_ms;
+    uint64_t spare; /* sid of an incoming leg that could carry the pair as well, 0 = none */
 };
 
 struct remote {

@@ -12,7 +12,7 @@ import threading
 import time
 import unittest
 
-from lab import CLIENT, SASL, SERVER, SM, STREAM, TLS, Case, Jackdaw, Peer, free_port, until
+from lab import BIDI, CLIENT, SASL, SERVER, SM, STREAM, TLS, Case, Jackdaw, Peer, free_port, until
 from test_hostile import FakeServer, header
 from test_kill import Flow
 
@@ -153,14 +153,15 @@ class Resume(Case):
         self.flow("killed", 14, kill)
 
 
-class ByHand(Case):
-    """Every step of it, by a peer that is no Jackdaw."""
+class Hand(Case):
+    """A peer that is no Jackdaw and does every step by hand."""
+    processes = 2
 
     @classmethod
     def prepare(cls):
         lab = cls.lab
         lab.dns_port = free_port()
-        cls.jackdaw = Jackdaw(lab, "jackdaw.lab", s2s=2, routers=1)
+        cls.jackdaw = Jackdaw(lab, "jackdaw.lab", s2s=cls.processes, routers=1)
         cls.behave = None
         cls.server = FakeServer(lambda p: cls.behave(p))
         lab.serve("jackdaw.lab", cls.jackdaw.port)
@@ -175,8 +176,8 @@ class ByHand(Case):
         cls.server.close()
         super().tearDownClass()
 
-    def proven(self, domain="third.lab"):
-        """A stream of that domain that SASL has proven."""
+    def proven(self, domain="third.lab", bidi=False):
+        """A stream of that domain that SASL has proven; bidi: one that goes both ways."""
         p = Peer(socket.create_connection(("127.0.0.1", self.jackdaw.port)))
         self.addCleanup(p.close)
         p.send(header(domain, "jackdaw.lab"))
@@ -184,6 +185,8 @@ class ByHand(Case):
         p.start_tls(certificate=self.lab.pair(domain), authority=self.lab.ca)
         p.send(header(domain, "jackdaw.lab"))
         p.expect(f"{{{STREAM}}}features")
+        if bidi:
+            p.send(f"<bidi xmlns='{BIDI}'/>")
         p.send(f"<auth xmlns='{SASL}' mechanism='EXTERNAL'>{base64.b64encode(domain.encode()).decode()}</auth>")
         p.expect(f"{{{SASL}}}success")
         p.restart()
@@ -227,6 +230,8 @@ class ByHand(Case):
         heard = [e.findtext(f"{{{CLIENT}}}body") for e in self.juliet.elements if e.tag.endswith("message")]
         self.assertEqual(heard, list(bodies[:-1]))
 
+
+class ByHand(Hand):
     def test_1_taken_up(self):
         """Cut, killed, or not even known to be broken; on whichever process."""
         p, id = self.enabled()
@@ -316,6 +321,75 @@ class ByHand(Case):
         until(lambda: "c6" in got, lambda: f"{got} {requests}")
         self.assertEqual(got, ["c1", "c2", "c3", "c4", "c5", "c4", "c5", "c6"])
         self.assertEqual(requests, [("one&only", "0")] * 2)
+
+
+class Anew(Hand):
+    """The peer begins a stream that goes both ways before ours, which broke, is resumed."""
+    processes = 1
+
+    def our_stream(self, p, domain):
+        """Accepts a stream of Jackdaw's, as far as its features."""
+        p.wait_header()
+        p.send(header(domain, "jackdaw.lab", "x") + f"<stream:features><starttls xmlns='{TLS}'><required/></starttls></stream:features>")
+        p.accept_tls(self.lab.pair(domain))
+        p.wait_header()
+        p.send(header(domain, "jackdaw.lab", "y")
+               + f"<stream:features><mechanisms xmlns='{SASL}'><mechanism>EXTERNAL</mechanism></mechanisms></stream:features>")
+        p.expect(f"{{{SASL}}}auth")
+        p.send(f"<success xmlns='{SASL}'/>")
+        p.restart()
+        p.wait_header()
+        p.send(header(domain, "jackdaw.lab", "z") + f"<stream:features><sm xmlns='{SM}'/></stream:features>")
+
+    def come_anew(self, domain, body, answer):
+        """Our stream breaks with a stanza that the peer has and has not acknowledged, and before we are there again the peer
+        begins a stream that goes both ways. The n-th of our further streams gets answer(p, n). Returns the peer's."""
+        got, tries = [], []
+
+        def behave(p):
+            if got:
+                tries.append(p)
+                answer(p, len(tries), got)
+                return
+            self.our_stream(p, domain)
+            p.expect(f"{{{SM}}}enable")
+            p.send(f"<enabled xmlns='{SM}' id='one' resume='true'/>")
+            got.append(p.expect(f"{{{SERVER}}}message").findtext(f"{{{SERVER}}}body"))
+            p.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+        type(self).behave = staticmethod(behave)
+        self.juliet.message(f"romeo@{domain}/x", body)
+        until(lambda: got == [body], lambda: f"{got}")
+        p = self.proven(domain, bidi=True)
+        p.send(f"<enable xmlns='{SM}' resume='true'/>")
+        p.expect(f"{{{SM}}}enabled")
+        return p, got, tries
+
+    def bodies(self, p):
+        p.quiet(0.5)
+        return [e.findtext(f"{{{SERVER}}}body") for e in p.elements if e.tag.endswith("message")]
+
+    def test_1_ours_is_resumed(self):
+        """Only resuming our stream can tell what of it the peer has: that it has begun another one is no reason to say it again."""
+        def answer(p, n, got):
+            self.our_stream(p, "third.lab")
+            p.expect(f"{{{SM}}}resume")
+            p.send(f"<resumed xmlns='{SM}' previd='one' h='1'/>")
+            got.append(p.expect(f"{{{SERVER}}}message", limit_s=30).findtext(f"{{{SERVER}}}body"))
+            p.quiet(3)
+
+        p, got, tries = self.come_anew("third.lab", "d1", answer)
+        until(lambda: tries, "no stream is resumed")
+        self.juliet.message("romeo@third.lab/x", "d2")
+        until(lambda: "d2" in got, lambda: f"{got}")
+        self.assertEqual((got, self.bodies(p)), (["d1", "d2"], []))
+
+    def test_2_only_the_peer_can_come(self):
+        """When our stream cannot be made again, the peer's carries what is left of it."""
+        p, got, tries = self.come_anew("fourth.lab", "e1", lambda p, n, got: p.close())
+        until(lambda: "e1" in self.bodies(p), lambda: f"{got} {len(tries)}")
+        self.juliet.message("romeo@fourth.lab/x", "e2")
+        until(lambda: self.bodies(p) == ["e1", "e2"], lambda: f"{self.bodies(p)}")
 
 
 if __name__ == "__main__":
