@@ -187,9 +187,20 @@ static inline void load_on_range(void *ctx, const struct redis_reply *reply)
         fail_msg("%u entries, %u acknowledged, %u asked for", count, w->acked, w->next - 1);
 }
 
-/* Writes again what was refused. */
+/* Writes no more, and waits until all that was written is answered. */
+static inline void load_drain(struct load *l)
+{
+    uint64_t begun = clock_mono_ms();
+    l->stopping = true;
+    while (l->answered < l->asked && !pace_over(begun, 10000))
+        load_run(l, 10);
+    assert_int_equal(l->answered, l->asked); /* every callback came, once */
+}
+
+/* Writes again what was refused; after load_drain. */
 static inline void load_forgive(struct load *l)
 {
+    l->stopping = false;
     l->refused = 0;
     for (unsigned i = 0; i < LOAD_USERS; i++) {
         assert_int_equal(l->writers[i].flight, 0);
@@ -200,11 +211,7 @@ static inline void load_forgive(struct load *l)
 /* Stops, looks at every mailbox, and frees. */
 static inline void load_end(struct load *l)
 {
-    uint64_t begun = clock_mono_ms();
-    l->stopping = true;
-    while (l->answered < l->asked && !pace_over(begun, 10000))
-        load_run(l, 10);
-    assert_int_equal(l->answered, l->asked); /* every callback came, once */
+    load_drain(l);
     if (l->refused > 0)
         fail_msg("%u refused: %s", l->refused, l->why);
     unsigned lost = l->lost;
@@ -214,7 +221,7 @@ static inline void load_end(struct load *l)
         redis_send(l->c.redis, w->keys.mailbox, load_on_range, w, SPAN("XRANGE"), w->keys.mailbox, SPAN("-"),
                    SPAN("+"));
     }
-    begun = clock_mono_ms();
+    uint64_t begun = clock_mono_ms();
     while (l->answered < l->asked && !pace_over(begun, 10000))
         ring_turn(l->c.ring, 20);
     assert_int_equal(l->answered, l->asked);
