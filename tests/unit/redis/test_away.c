@@ -6,6 +6,9 @@ static int setup(void **state)
     struct server *s = calloc(1, sizeof(*s));
     s->extra[0] = "--appendonly";
     s->extra[1] = "yes";
+    /* everysec holds back what it has acknowledged while a slow fsync is under way */
+    s->extra[2] = "--appendfsync";
+    s->extra[3] = "no";
     server_new(s);
     *state = s;
     return 0;
