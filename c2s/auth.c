@@ -127,8 +127,11 @@ static void auth_fail(struct session *s, enum sasl_error error, const char *text
     struct login *l = s->login;
     stat_add(&metric_auth_failures[error], 1);
     bool misfit = error == SASL_E_NOT_AUTHORIZED && !l->looked_up && ++l->misfits <= MISFITS_MAX;
-    const char *advice = l->looked_up ? "wrong password or no such account; jackdawctl passwd sets a new one"
-                                      : "the client's channel binding does not fit what was offered";
+    const char *advice =
+        l->sasl != NULL && sasl_lacks_hash(l->sasl)
+            ? "the account has no hash for this mechanism; jackdawctl passwd makes all of them"
+        : l->looked_up ? "wrong password or no such account; jackdawctl passwd sets a new one"
+                       : "the client's channel binding does not fit what was offered";
     log_line(misfit ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO, "c2s",
              "login refused reason=%s user=%.*s domain=%.*s mechanism=%s peer=%s: %s", sasl_error_name(error),
              SPAN_FMT(user_of(s)), SPAN_FMT(s->env->domains[s->domain]),

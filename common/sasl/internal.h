@@ -36,7 +36,9 @@ bool digest_equal(const void *a, const void *b, size_t n);
 /* Overwrites secrets, also where the compiler sees no later use. */
 void digest_wipe(void *p, size_t n);
 
-/* The stored pair for a hash. */
+/* Whether there is a stored pair for a hash, and the pair. */
+bool keys_has(const struct sasl_keys *keys, enum digest d);
+void keys_set_has(struct sasl_keys *keys, enum digest d);
 const uint8_t *keys_stored(const struct sasl_keys *keys, enum digest d);
 const uint8_t *keys_server(const struct sasl_keys *keys, enum digest d);
 
@@ -60,7 +62,8 @@ struct sasl {
     /* SCRAM: the messages that are signed, and what the final one must say. */
     struct buf first_bare, server_first, nonce, binding;
     uint8_t stored[DIGEST_MAX_BYTES], server[DIGEST_MAX_BYTES];
-    bool known; /* the user exists */
+    bool known; /* the user exists and has the hash */
+    bool lacks; /* the user exists, without the hash */
 };
 
 /* Ends the exchange with an error. */
@@ -71,12 +74,14 @@ enum sasl_status sasl_succeed(struct sasl *s);
 
 /* scram.c: the three steps. */
 enum sasl_status scram_first(struct sasl *s, struct span message);
+enum digest scram_digest(enum sasl_mech mech);
 enum sasl_status scram_user(struct sasl *s, const struct sasl_keys *keys, struct buf *out);
 enum sasl_status scram_final(struct sasl *s, struct span message, struct buf *out);
 
 /* simple.c: PLAIN and EXTERNAL on libgsasl. simple_first reads the client's message; EXTERNAL is over with
  * it. */
 enum sasl_status simple_first(struct sasl *s, struct span message);
+enum digest plain_digest(const struct sasl_keys *keys);
 enum sasl_status plain_user(struct sasl *s, const struct sasl_keys *keys);
 
 /* SASLprep (RFC 4013) for a password to be stored; NULL when it has none. The caller wipes and frees it. */

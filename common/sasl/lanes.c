@@ -293,11 +293,14 @@ static void derive_some(const struct span *passwords, unsigned n, uint32_t itera
         texts[i] = span_of(prepared[i]);
         memset(&out[i], 0, sizeof(out[i]));
         out[i].iterations = iterations;
-        random_bytes(out[i].salt, sizeof(out[i].salt));
+        out[i].salt_n = SASL_SALT_OWN;
+        random_bytes(out[i].salt, SASL_SALT_OWN);
         memcpy(salts[i], out[i].salt, sizeof(salts[i]));
     }
     for (enum digest d = DIGEST_SHA1; d <= DIGEST_SHA512; d++) {
         digest_stretch_many(d, n, texts, (const uint8_t(*)[16])salts, iterations, salted);
+        for (unsigned i = 0; i < n; i++)
+            keys_set_has(&out[i], d);
         for (unsigned i = 0; i < n; i++)
             digest_keys(d, salted[i], (uint8_t *)(uintptr_t)keys_stored(&out[i], d),
                         (uint8_t *)(uintptr_t)keys_server(&out[i], d));

@@ -145,9 +145,14 @@ static void make_up(const struct sasl *s, struct span fake_seed, struct sasl_key
         buf_add_span(&name, buf_span(&s->username));
     }
     digest_hmac(DIGEST_SHA256, fake_seed, buf_span(&name), sum);
-    random_bytes(out, sizeof *out);
+    *out = (struct sasl_keys){0};
+    random_bytes(out->stored_sha1, sizeof out->stored_sha1);
+    random_bytes(out->stored_sha256, sizeof out->stored_sha256);
+    random_bytes(out->stored_sha512, sizeof out->stored_sha512);
     out->iterations = SASL_ITERATIONS_DEFAULT;
-    memcpy(out->salt, sum, sizeof out->salt);
+    out->salt_n = SASL_SALT_OWN;
+    memcpy(out->salt, sum, SASL_SALT_OWN);
+    out->has_sha1 = out->has_sha256 = out->has_sha512 = true;
     buf_free(&name);
 }
 
@@ -158,14 +163,27 @@ enum sasl_status sasl_user(struct sasl *s, const struct sasl_keys *keys, struct 
         return sasl_fail(s, SASL_E_MALFORMED_REQUEST);
     struct sasl_keys made_up;
     make_up(s, fake_seed, &made_up); /* also when it is not needed: the same work for both */
-    s->known = keys != NULL;
+    s->lacks = keys != NULL && s->mech != SASL_PLAIN && !keys_has(keys, scram_digest(s->mech));
+    s->known = keys != NULL && !s->lacks;
     const struct sasl_keys *use = keys != NULL ? keys : &made_up;
+    if (s->lacks) {
+        /* Another salt or count than for the hashes it has would tell that there is an account. */
+        made_up.iterations = keys->iterations;
+        made_up.salt_n = keys->salt_n;
+        memcpy(made_up.salt, keys->salt, sizeof made_up.salt);
+        use = &made_up;
+    }
     return s->mech == SASL_PLAIN ? plain_user(s, use) : scram_user(s, use, out);
 }
 
 enum sasl_error sasl_get_error(const struct sasl *s)
 {
     return s->error;
+}
+
+bool sasl_lacks_hash(const struct sasl *s)
+{
+    return s->lacks;
 }
 
 struct span sasl_username(const struct sasl *s)

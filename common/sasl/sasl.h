@@ -45,11 +45,17 @@ enum sasl_error {
 
 enum sasl_status { SASL_CONTINUE, SASL_NEED_USER, SASL_DONE, SASL_FAILED };
 
+/* Longest salt taken: other servers' are up to 36 bytes long, our own are 16. */
+#define SASL_SALT_MAX 64
+#define SASL_SALT_OWN 16
+
 /* The keys of one account, as kept in Redis: for each hash salt, iterations, StoredKey, ServerKey (RFC 5803).
- */
+ * An account brought along from another server may have some of the hashes only; the others are zero. */
 struct sasl_keys {
     uint32_t iterations;
-    uint8_t salt[16];
+    uint8_t salt_n;
+    bool has_sha1, has_sha256, has_sha512;
+    uint8_t salt[SASL_SALT_MAX];
     uint8_t stored_sha1[20], server_sha1[20];
     uint8_t stored_sha256[32], server_sha256[32];
     uint8_t stored_sha512[64], server_sha512[64];
@@ -98,6 +104,10 @@ enum sasl_status sasl_user(struct sasl *s, const struct sasl_keys *keys, struct 
 /* After SASL_FAILED. */
 enum sasl_error sasl_get_error(const struct sasl *s);
 
+/* After sasl_user: the account exists, but without the hash that this mechanism needs, so that no proof can
+ * hold. For the log; the client is not told. */
+bool sasl_lacks_hash(const struct sasl *s);
+
 /* The authentication identity as the client gave it (not prepared; for EXTERNAL external_jid), from
  * SASL_NEED_USER on; authorisation identity (empty = none given). Borrowed from the exchange. */
 struct span sasl_username(const struct sasl *s);
@@ -112,7 +122,8 @@ bool sasl_keys_derive(struct span password, uint32_t iterations, struct sasl_key
 void sasl_keys_derive_many(const struct span *passwords, unsigned n, uint32_t iterations,
                            struct sasl_keys *out, bool *good);
 
-/* The text form kept in Redis, and back. Appends to *out. The parse is strict and survives any input. */
+/* The text form kept in Redis, and back. Appends to *out. The parse is strict (one entry at least, in the
+ * order of the hashes, all with one salt and count) and survives any input. */
 void sasl_keys_write(const struct sasl_keys *keys, struct buf *out);
 bool sasl_keys_parse(struct span text, struct sasl_keys *out);
 

@@ -18,7 +18,7 @@
 
 #define SERVER_NONCE_BYTES 18
 
-static enum digest digest_of(enum sasl_mech mech)
+enum digest scram_digest(enum sasl_mech mech)
 {
     return mech >= SASL_SCRAM_SHA_512   ? DIGEST_SHA512
            : mech >= SASL_SCRAM_SHA_256 ? DIGEST_SHA256
@@ -122,14 +122,14 @@ enum sasl_status scram_first(struct sasl *s, struct span message)
 
 enum sasl_status scram_user(struct sasl *s, const struct sasl_keys *keys, struct buf *out)
 {
-    enum digest d = digest_of(s->mech);
+    enum digest d = scram_digest(s->mech);
     memcpy(s->stored, keys_stored(keys, d), digest_size(d));
     memcpy(s->server, keys_server(keys, d), digest_size(d));
     struct buf *first = &s->server_first;
     buf_add_lit(first, "r=");
     buf_add_span(first, buf_span(&s->nonce));
     buf_add_lit(first, ",s=");
-    base64_add(first, span_make(keys->salt, sizeof keys->salt));
+    base64_add(first, span_make(keys->salt, keys->salt_n));
     buf_addf(first, ",i=%u", keys->iterations);
     if (s->mechanisms.n > 0) {
         uint8_t sum[DIGEST_MAX_BYTES];
@@ -146,7 +146,7 @@ enum sasl_status scram_user(struct sasl *s, const struct sasl_keys *keys, struct
  */
 static bool proof_holds(struct sasl *s, struct span proof, struct span auth_message)
 {
-    enum digest d = digest_of(s->mech);
+    enum digest d = scram_digest(s->mech);
     size_t n = digest_size(d);
     uint8_t key[DIGEST_MAX_BYTES], sum[DIGEST_MAX_BYTES];
     digest_hmac(d, span_make(s->stored, n), auth_message, key);
@@ -160,7 +160,7 @@ static bool proof_holds(struct sasl *s, struct span proof, struct span auth_mess
 
 enum sasl_status scram_final(struct sasl *s, struct span message, struct buf *out)
 {
-    enum digest d = digest_of(s->mech);
+    enum digest d = scram_digest(s->mech);
     struct span rest = message, bound = {0}, nonce = {0}, proof_text = {0};
     bool shaped = field_is(span_cut(&rest, ','), 'c', &bound) && field_is(span_cut(&rest, ','), 'r', &nonce);
     struct span last = rest;

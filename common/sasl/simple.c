@@ -66,13 +66,19 @@ enum sasl_status simple_first(struct sasl *s, struct span message)
     return SASL_NEED_USER;
 }
 
+/* What a password is compared with: SHA-256 for accounts of our own and for unknown users. */
+enum digest plain_digest(const struct sasl_keys *keys)
+{
+    return keys->has_sha256 ? DIGEST_SHA256 : keys->has_sha512 ? DIGEST_SHA512 : DIGEST_SHA1;
+}
+
 enum sasl_status plain_user(struct sasl *s, const struct sasl_keys *keys)
 {
     uint8_t salted[DIGEST_MAX_BYTES], stored[DIGEST_MAX_BYTES], server[DIGEST_MAX_BYTES];
-    digest_stretch(DIGEST_SHA256, buf_span(&s->password), span_make(keys->salt, sizeof keys->salt),
-                   keys->iterations, salted);
-    digest_keys(DIGEST_SHA256, salted, stored, server);
-    bool same = digest_equal(stored, keys_stored(keys, DIGEST_SHA256), digest_size(DIGEST_SHA256));
+    enum digest d = plain_digest(keys);
+    digest_stretch(d, buf_span(&s->password), span_make(keys->salt, keys->salt_n), keys->iterations, salted);
+    digest_keys(d, salted, stored, server);
+    bool same = digest_equal(stored, keys_stored(keys, d), digest_size(d));
     digest_wipe(salted, sizeof salted);
     digest_wipe(s->password.p, s->password.n);
     return same && s->known ? sasl_succeed(s) : sasl_fail(s, SASL_E_NOT_AUTHORIZED);

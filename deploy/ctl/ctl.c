@@ -25,12 +25,13 @@ static const struct verb {
     const char *help;
     bool needs_config;
 } verbs[] = {
-    {"adduser", ctl_adduser, "USER@DOMAIN [--password P | --password-stdin] [--replace]",
-     "make an account; asks for the password when none is given", true},
+    {"adduser", ctl_adduser, "USER@DOMAIN [--password-stdin | --password-file F | --password P] [--replace]",
+     "make an account; asks for the password when none is given (--password shows it in ps)", true},
     {"adduser", ctl_adduser, "--file ACCOUNTS [--replace]",
      "make many: one JID and password a line, '#' comments; existing ones are kept", true},
     {"deluser", ctl_deluser, "USER@DOMAIN", "delete an account with its roster and messages", true},
-    {"passwd", ctl_passwd, "USER@DOMAIN [--password P | --password-stdin]", "set a new password", true},
+    {"passwd", ctl_passwd, "USER@DOMAIN [--password-stdin | --password-file F | --password P]",
+     "set a new password", true},
     {"disable", ctl_disable, "USER@DOMAIN", "refuse log-ins, keep everything", true},
     {"enable", ctl_enable, "USER@DOMAIN", "allow log-ins again", true},
     {"users", ctl_users, "[--domain D]", "list the accounts", true},
@@ -315,6 +316,7 @@ static bool password_ask(const char *prompt, struct buf *out)
 void ctl_password_options(struct ctl *c, struct ctl_password *p)
 {
     p->from_stdin = ctl_flag(c, "--password-stdin");
+    p->from_file = ctl_value(c, "--password-file", &p->file);
     p->is_given = ctl_value(c, "--password", &p->given);
 }
 
@@ -325,6 +327,15 @@ bool ctl_password_get(struct ctl *c, const struct ctl_password *p, struct buf *p
             buf_add_str(password, p->given);
     } else if (p->from_stdin) {
         line_read(stdin, password);
+    } else if (p->from_file) {
+        FILE *from = p->file != NULL ? fopen(p->file, "re") : NULL;
+        if (from == NULL) {
+            ctl_fail(c, CTL_USAGE, "%s: --password-file %s: %s", c->verb, p->file != NULL ? p->file : "",
+                     p->file != NULL ? strerror(errno) : "no file is named");
+            return false;
+        }
+        line_read(from, password);
+        fclose(from);
     } else if (isatty(STDIN_FILENO)) {
         struct buf again = {0};
         bool same = password_ask("Password", password) && password_ask("Again", &again) &&
@@ -335,7 +346,8 @@ bool ctl_password_get(struct ctl *c, const struct ctl_password *p, struct buf *p
             return false;
         }
     } else {
-        ctl_fail(c, CTL_USAGE, "%s: no password: use --password, --password-stdin or a terminal", c->verb);
+        ctl_fail(c, CTL_USAGE, "%s: no password: use --password-stdin, --password-file or a terminal",
+                 c->verb);
         return false;
     }
     if (password->n > 0)

@@ -73,11 +73,12 @@ bool ctl_ask(struct ctl *c, struct span key, unsigned argc, const struct span *a
 bool ctl_ask_node(struct ctl *c, unsigned node, unsigned argc, const struct span *argv, redis_fn *take,
                   void *ctx);
 
-/* A password from --password, --password-stdin or the terminal (asked twice): first the options are taken,
+/* A password from --password (which everybody sees in ps), --password-stdin, the first line of
+ * --password-file or the terminal (asked twice): first the options are taken,
  * then the password is appended to *password (false, said, when there is none). */
 struct ctl_password {
-    const char *given;
-    bool is_given, from_stdin;
+    const char *given, *file;
+    bool is_given, from_stdin, from_file;
 };
 void ctl_password_options(struct ctl *c, struct ctl_password *p);
 bool ctl_password_get(struct ctl *c, const struct ctl_password *p, struct buf *password);

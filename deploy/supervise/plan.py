@@ -252,7 +252,7 @@ class Plan:
         lines += [
             f"  Servers        {ports['s2s.listen']} (STARTTLS), {ports['s2s.listen_tls']} (direct TLS)",
             f"  Components     {ports['s2s.component_listen']}",
-            f"  Add an account {self.bin}/jackdawctl --dir {self.dir} adduser juliet@{domain} --password secret",
+            f"  Add an account {self.bin}/jackdawctl --dir {self.dir} adduser juliet@{domain}",
         ]
         for spec in self.specs:
             if spec.stats:

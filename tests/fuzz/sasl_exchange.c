@@ -20,6 +20,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     }
     memset(&keys, 7, sizeof keys);
+    keys.salt_n = SASL_SALT_OWN;
+    keys.has_sha1 = keys.has_sha256 = keys.has_sha512 = true;
     keys.iterations = 1;
     enum sasl_mech mech = (enum sasl_mech)(data[0] % SASL_MECH_COUNT);
     struct sasl_server_config config = {

@@ -112,6 +112,16 @@ static void test_account(void **state)
     expect(w, "passwd juliet@example.com --password new --json", 0, "{\"ok\":true}\n");
     assert_string_not_equal(ask(&w->c, "HGET u:{juliet@example.com}:account scram"), first);
     expect(w, "adduser juliet@example.com --password other --replace", 0, "added");
+    char file[] = "/tmp/jackdaw-password-XXXXXX", line[128];
+    int fd = mkstemp(file);
+    assert_int_equal(write(fd, "from a file\n", 12), 12);
+    close(fd);
+    snprintf(line, sizeof(line), "passwd juliet@example.com --password-file %s", file);
+    snprintf(first, sizeof(first), "%s", ask(&w->c, "HGET u:{juliet@example.com}:account scram"));
+    expect(w, line, 0, "has a new password");
+    assert_string_not_equal(ask(&w->c, "HGET u:{juliet@example.com}:account scram"), first);
+    unlink(file);
+    expect(w, line, 2, "No such file");
     expect(w, "disable juliet@example.com", 0, "disabled");
     assert_string_equal(ask(&w->c, "HGET u:{juliet@example.com}:account disabled"), "\"1\"");
     expect(w, "enable juliet@example.com", 0, "enabled");

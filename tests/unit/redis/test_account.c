@@ -53,6 +53,9 @@ static struct result wait_for(struct client *c, struct result *r)
 static void keys_fill(struct sasl_keys *k, uint8_t with)
 {
     memset(k, with, sizeof(*k));
+    memset(k->salt + SASL_SALT_OWN, 0, sizeof(k->salt) - SASL_SALT_OWN);
+    k->salt_n = SASL_SALT_OWN;
+    k->has_sha1 = k->has_sha256 = k->has_sha512 = true;
     k->iterations = 4096;
 }
 
