@@ -6,6 +6,7 @@
 #include "c2s/conn.h"
 #include "c2s/secrets.h"
 #include "common/config/conf.h"
+#include "common/limits/quota.h"
 #include "common/proc/proc.h"
 
 struct listener;
@@ -28,6 +29,7 @@ struct c2s {
     struct ring_hook flush_hook;
     struct uplink_hub hub;
     struct limits limits;
+    struct quota signups; /* accounts made, by address */
     struct secrets secrets;
     struct list listeners;
     struct timer sweep;

@@ -15,6 +15,7 @@
 #include "c2s/metrics.h"
 #include "c2s/proxy.h"
 #include "c2s/records.h"
+#include "c2s/signup.h"
 #include "common/base/random.h"
 #include "common/log/log.h"
 
@@ -614,26 +615,9 @@ static void host_lookup(struct session *s, struct span bare)
     account_get(c->c2s->redis, bare, account_call(c), on_account);
 }
 
-static void on_created(struct account_call *call, enum account_status status, const struct account *account)
-{
-    struct conn *c = call->ctx;
-    (void)account;
-    c->account = NULL;
-    free(call);
-    session_created(&c->session, status == ACCOUNT_OK       ? SESSION_CREATED
-                                 : status == ACCOUNT_EXISTS ? SESSION_CREATED_EXISTS
-                                                            : SESSION_CREATED_AWAY);
-    conn_wake(c);
-}
-
 static void host_create(struct session *s, struct span bare, struct span password)
 {
-    struct conn *c = conn_of(s);
-    struct sasl_keys keys;
-    if (!sasl_keys_derive(password, SASL_ITERATIONS_DEFAULT, &keys))
-        session_created(s, SESSION_CREATED_BAD);
-    else
-        account_create(c->c2s->redis, bare, &keys, false, account_call(c), on_created);
+    signup_begin(conn_of(s), bare, password);
 }
 
 static void host_open(struct session *s, struct span resource)

@@ -16,8 +16,9 @@ struct login {
     uint8_t auth_failures;
     uint8_t bind_failures;
     uint8_t misfits;
-    bool disabled;  /* the account is locked */
-    bool looked_up; /* the exchange under way has got as far as the account */
+    uint8_t registered; /* accounts made */
+    bool disabled;      /* the account is locked */
+    bool looked_up;     /* the exchange under way has got as far as the account */
 };
 
 /* The one place where a session changes its state; traced. */

@@ -6,6 +6,9 @@
 #define OUT(labels)     STAT_COUNTER("jackdaw_c2s_stanzas_out_total", "Stanzas written to clients", labels)
 #define HOLDS(labels) \
     STAT_COUNTER("jackdaw_c2s_holds_total", "Times that a client's socket was no longer read", labels)
+#define REGISTERS(result)                                                              \
+    STAT_COUNTER("jackdaw_c2s_registrations_total", "Accounts asked for before login", \
+                 "result=\"" result "\"")
 #define DELIVERS(labels) STAT_COUNTER("jackdaw_c2s_deliver_dropped_total", "Deliveries dropped", labels)
 
 struct stat_counter metric_connections =
@@ -18,6 +21,9 @@ struct stat_counter metric_handshakes_resumed = SHAKES("result=\"resumed\"");
 struct stat_counter metric_handshakes_failed = SHAKES("result=\"failed\"");
 struct stat_counter metric_auth_ok = STAT_COUNTER("jackdaw_c2s_logins_total", "Log-ins that succeeded", NULL);
 struct stat_counter metric_auth_failures[METRIC_AUTH_REASONS];
+struct stat_counter metric_registrations[METRIC_REGISTRATIONS] = {
+    REGISTERS("done"),         REGISTERS("exists"),           REGISTERS("store-away"),
+    REGISTERS("bad-password"), REGISTERS("too-many-address"), REGISTERS("too-many-connection")};
 struct stat_counter metric_stream_errors[STREAM_E_COUNT];
 struct stat_counter metric_stanzas_in[3] = {IN("kind=\"message\""), IN("kind=\"presence\""),
                                             IN("kind=\"iq\"")};
@@ -100,6 +106,7 @@ void metrics_init(void)
     for (unsigned i = 0; i < ARRAY_LEN(singles); i++)
         stat_register(&singles[i]->meta);
     register_counters(metric_auth_failures + 1, METRIC_AUTH_REASONS - 1);
+    register_counters(metric_registrations, METRIC_REGISTRATIONS);
     register_counters(metric_stream_errors, STREAM_E_COUNT);
     register_counters(metric_stanzas_in, 3);
     register_counters(metric_stanzas_out, 3);

@@ -7,11 +7,14 @@
 #include "common/stats/stats.h"
 #include "common/stream/stream.h"
 
-#define METRIC_AUTH_REASONS (SASL_E_TEMPORARY_AUTH_FAILURE + 1)
+#define METRIC_AUTH_REASONS  (SASL_E_TEMPORARY_AUTH_FAILURE + 1)
+#define METRIC_REGISTRATIONS 6
 
 extern struct stat_counter metric_connections, metric_refused_many, metric_refused_fast, metric_proxy_bad;
 extern struct stat_counter metric_handshakes, metric_handshakes_resumed, metric_handshakes_failed;
 extern struct stat_counter metric_auth_ok, metric_auth_failures[METRIC_AUTH_REASONS];
+extern struct stat_counter
+    metric_registrations[METRIC_REGISTRATIONS]; /* by enum session_created, then: of its connection */
 extern struct stat_counter metric_stream_errors[STREAM_E_COUNT];
 extern struct stat_counter metric_stanzas_in[3], metric_stanzas_out[3]; /* by enum stanza_kind */
 extern struct stat_counter metric_bytes_in, metric_bytes_out, metric_sends;

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 
 #include "c2s/login.h"
+#include "c2s/metrics.h"
 #include "common/base/arena.h"
 #include "common/log/log.h"
 
@@ -19,6 +20,13 @@ static void write_form(struct session *s, struct span id)
 
 static void register_set(struct session *s, struct span raw, struct span id)
 {
+    if (s->login->registered >= s->env->registrations) {
+        stat_add(&metric_registrations[SESSION_CREATED_COUNT], 1);
+        log_info("c2s", "registration refused peer=%s: %u on one connection; see register.per_connection",
+                 s->env->host->peer(s), s->login->registered);
+        bind_write_error(s, id, STANZA_E_NOT_ALLOWED, "no more accounts on this connection");
+        return;
+    }
     arena_reset(s->env->arena);
     const struct xml_node *iq = xml_tree(s->env->arena, raw, NS_CLIENT);
     const struct xml_node *query = iq != NULL ? xml_child(iq, "query", NS_REGISTER) : NULL;
@@ -72,13 +80,17 @@ void session_created(struct session *s, enum session_created how)
     struct login *l = s->login;
     session_enter(s, SESSION_FEATURES);
     session_unhold(s, SESSION_HOLD_ANSWER);
+    stat_add(&metric_registrations[how], 1);
     log_info("c2s", "registration of jid=%s peer=%s: %s", l->username, s->env->host->peer(s),
              how == SESSION_CREATED          ? "done"
              : how == SESSION_CREATED_EXISTS ? "refused, the account exists"
              : how == SESSION_CREATED_BAD    ? "refused, the password cannot be used"
-                                             : "refused, the account store does not answer; see redis.url");
+             : how == SESSION_CREATED_TOO_MANY
+                 ? "refused, too many of its address in an hour; see register.per_address"
+                 : "refused, the account store does not answer; see redis.url");
     switch (how) {
     case SESSION_CREATED:
+        l->registered++;
         buf_add_lit(&s->out, "<iq type='result'");
         xml_add_attr(&s->out, "id", buf_span(&l->id));
         buf_add_lit(&s->out, "/>");
@@ -89,6 +101,12 @@ void session_created(struct session *s, enum session_created how)
         break;
     case SESSION_CREATED_BAD:
         bind_write_error(s, buf_span(&l->id), STANZA_E_NOT_ACCEPTABLE, "the password cannot be used");
+        break;
+    case SESSION_CREATED_TOO_MANY:
+        bind_write_error(s, buf_span(&l->id), STANZA_E_RESOURCE_CONSTRAINT,
+                         "too many accounts from this address; try again later");
+        break;
+    case SESSION_CREATED_COUNT:
         break;
     case SESSION_CREATED_AWAY:
         bind_write_error(s, buf_span(&l->id), STANZA_E_RESOURCE_CONSTRAINT, "try again later");

@@ -100,6 +100,7 @@ static void start_env(struct c2s *c)
     env->require_tls = conf->c2s_require_tls;
     env->channel_binding = conf->c2s_channel_binding;
     env->registration = conf->register_enabled;
+    env->registrations = (unsigned)conf->register_per_connection;
     env->auth_attempts = (unsigned)conf->limits_auth_attempts;
     env->resume_s = (unsigned)conf->c2s_resume_timeout_s;
     env->idle_s = (unsigned)conf->c2s_idle_timeout_s;
@@ -123,6 +124,7 @@ static void on_sweep(struct timer *t, uint64_t now_ms)
 {
     struct c2s *c = CONTAINER_OF(t, struct c2s, sweep);
     limits_sweep(&c->limits, now_ms);
+    quota_sweep(&c->signups, now_ms);
     if (c->certs != NULL)
         tls_directory_check(c->certs, clock_wall_ms());
     ring_timer_set(c->ring, t, c->draining ? SWEEP_DRAINING_MS : SWEEP_MS);
@@ -140,6 +142,7 @@ static void c2s_free(struct c2s *c)
     buf_free(&c->plain);
     free(c->env.domains);
     limits_free(&c->limits);
+    quota_free(&c->signups);
     free(c);
 }
 

@@ -51,7 +51,14 @@ enum session_account {
     SESSION_ACCOUNT_DISABLED,
     SESSION_ACCOUNT_AWAY
 };
-enum session_created { SESSION_CREATED, SESSION_CREATED_EXISTS, SESSION_CREATED_AWAY, SESSION_CREATED_BAD };
+enum session_created {
+    SESSION_CREATED,
+    SESSION_CREATED_EXISTS,
+    SESSION_CREATED_AWAY,
+    SESSION_CREATED_BAD,
+    SESSION_CREATED_TOO_MANY, /* of its address */
+    SESSION_CREATED_COUNT
+};
 
 struct session;
 
@@ -103,6 +110,7 @@ struct session_env {
     bool require_tls;
     bool channel_binding;
     bool registration;
+    unsigned registrations; /* on one connection */
     unsigned auth_attempts;
     unsigned resume_s;
     unsigned idle_s;

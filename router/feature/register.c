@@ -3,6 +3,9 @@
  *
  * Deriving keys costs this process some milliseconds, so one session may change its password only every few
  * seconds. */
+#include <stdlib.h>
+
+#include "common/log/log.h"
 #include "common/sasl/sasl.h"
 #include "common/stream/stream.h"
 #include "common/xml/tree.h"
@@ -20,6 +23,7 @@ struct slot {
 struct note {
     enum store_result result;
     bool remove;
+    uint64_t sid; /* of the session that asks */
 };
 
 static enum verdict on_get(struct task *t, enum wake wake)
@@ -70,6 +74,8 @@ static enum verdict change_password(struct task *t, struct session *s, const str
     const struct xml_node *password = xml_child(query, "password", NS_REGISTER);
     struct slot *slot = session_slot(s, &feature_register);
     struct sasl_keys keys;
+    if (!t->core->conf->register_allow_password_change)
+        return task_refuse(t, STANZA_E_NOT_ALLOWED, "the password is not changed here");
     if (username == NULL || password == NULL)
         return task_refuse(t, STANZA_E_BAD_REQUEST, "username and password are needed");
     struct buf local = {0};
@@ -87,6 +93,7 @@ static enum verdict change_password(struct task *t, struct session *s, const str
     if (!sasl_keys_derive(password->text, SASL_ITERATIONS_DEFAULT, &keys))
         return task_refuse(t, STANZA_E_NOT_ACCEPTABLE, "the password has characters that are not allowed");
     t = keep(t, false);
+    ((struct note *)t->reply)->sid = s->sid;
     t->core->store->face->account_set(t->core->store, span_of(t->user->bare), &keys, on_stored, t);
     memset(&keys, 0, sizeof keys);
     return WAIT;
@@ -102,11 +109,43 @@ static void end_sessions(void *ctx, enum store_result result)
     user_release(u);
 }
 
+struct others {
+    struct user *user;
+    uint64_t but; /* this session stays */
+};
+
+static void end_others(void *ctx, enum store_result result)
+{
+    struct others *o = ctx;
+    (void)result;
+    LIST_EACH (it, &o->user->sessions) {
+        struct session *s = LIST_ENTRY(it, struct session, of_user);
+        if (s->sid != o->but)
+            session_kill(s, STREAM_E_NOT_AUTHORIZED, "the password was changed");
+    }
+    user_release(o->user);
+    free(o);
+}
+
+/* Whoever knew the old password may be why there is a new one: the other sessions log in anew. */
+static void password_changed(struct task *t, uint64_t sid)
+{
+    log_info("router", "password changed jid=%s", t->user->bare);
+    task_result(t, (struct span){NULL, 0});
+    if (!t->core->conf->register_end_other_sessions)
+        return;
+    struct others *o = xmalloc(sizeof(*o));
+    *o = (struct others){t->user, sid};
+    user_hold(t->user);
+    user_after_commit(t->user, end_others, o);
+}
+
 /* The account is deleted in the store: everybody is told, every session ends (§3.2 there), behind what is on
  * its way to it. */
 static void end_account(struct task *t)
 {
     struct user *u = t->user;
+    log_info("router", "account removed by its owner jid=%s", u->bare);
     task_result(t, (struct span){NULL, 0});
     feature_event(EV_USER_DELETED, u, NULL);
     user_hold(u);
@@ -123,7 +162,7 @@ static enum verdict finish(struct task *t)
     if (note->remove)
         end_account(t);
     else
-        task_result(t, (struct span){NULL, 0});
+        password_changed(t, note->sid);
     return DONE;
 }
 
@@ -142,6 +181,8 @@ static enum verdict on_set(struct task *t, enum wake wake)
         return change_password(t, s, query);
     if (query->first_child != remove || remove->next != NULL)
         return task_refuse(t, STANZA_E_BAD_REQUEST, "remove must stand alone");
+    if (!t->core->conf->register_allow_remove)
+        return task_refuse(t, STANZA_E_NOT_ALLOWED, "accounts are not removed here");
     t = keep(t, true);
     user_after_commit(t->user, delete_now, t);
     return WAIT;

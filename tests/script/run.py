@@ -52,6 +52,7 @@ CLUSTERS = {
     ),
     "crowd": (1, 1, ["limits.connections_per_address=5", "limits.connection_rate_per_address=100000"]),
     "rate": (1, 1, ["limits.connection_rate_per_address=3", "limits.stanzas_per_second=20"]),
+    "signup": (1, 1, ["limits.connection_rate_per_address=100000", "register.enabled=true", "register.per_address=2"]),
     "fragile": (2, 2, USUAL),
 }
 

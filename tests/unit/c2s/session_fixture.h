@@ -124,6 +124,7 @@ static void fixture_begin(bool tls)
     env.after_login.limits.element_max_bytes = 262144;
     env.have_tls = env.require_tls = env.channel_binding = true;
     env.auth_attempts = 3;
+    env.registrations = 1;
     env.resume_s = 300;
     env.arena = arena_new(4096);
     buf_add_lit(&env.fake_seed, "seed");

@@ -368,8 +368,22 @@ static void test_registration(void **state)
     client("<iq type='set' id='3'><query "
            "xmlns='jabber:iq:register'><username>bob</username><password>x</password>"
            "</query></iq>");
+    session_created(&session, SESSION_CREATED_TOO_MANY);
+    reads_with("<error type='wait'><resource-constraint ");
+    buf_clear(&asked);
+    client("<iq type='set' id='4'><query "
+           "xmlns='jabber:iq:register'><username>bob</username><password>x</password>"
+           "</query></iq>");
+    world("create bob@example.org x\n");
     session_created(&session, SESSION_CREATED);
-    reads("<iq type='result' id='3'/>");
+    reads("<iq type='result' id='4'/>");
+    assert_int_equal(session.state, SESSION_FEATURES);
+    /* One account a connection. */
+    client("<iq type='set' id='5'><query "
+           "xmlns='jabber:iq:register'><username>eve</username><password>x</password>"
+           "</query></iq>");
+    reads_with("<not-allowed ");
+    assert_null(strstr(buf_cstr(&asked), "create eve"));
     assert_int_equal(session.state, SESSION_FEATURES);
 }
 

@@ -158,9 +158,17 @@ static void registration(void **state)
     rig_says(1, "<iq id='3' type='set'><query xmlns='jabber:iq:register'><username>juliet</username>"
                 "<password/></query></iq>");
     rig_want(1, "<iq*type='error'*<not-acceptable*");
+    rig_open(5, "juliet@a", "garden");
+    assert_true(conf_set(rig.conf, "register.allow_password_change=false", NULL));
+    rig_says(1, "<iq id='4' type='set'><query xmlns='jabber:iq:register'><username>juliet</username>"
+                "<password>new</password></query></iq>");
+    rig_want(1, "<iq*id='4'*type='error'*<not-allowed*");
+    assert_true(conf_set(rig.conf, "register.allow_password_change=true", NULL));
     rig_says(1, "<iq id='4' type='set'><query xmlns='jabber:iq:register'><username>Juliet</username>"
                 "<password>new</password></query></iq>");
     rig_want(1, "<iq*id='4'*type='result'*/>");
+    assert_int_equal(rig.killed[5], STREAM_E_NOT_AUTHORIZED + 1); /* it knows only the old password */
+    assert_int_equal(rig.killed[1], 0);
     rig_says(1, "<iq id='5' type='set'><query xmlns='jabber:iq:register'><username>juliet</username>"
                 "<password>newer</password></query></iq>");
     rig_want(1, "<iq*id='5'*type='error'*<resource-constraint*"); /* too soon */
@@ -171,6 +179,10 @@ static void registration(void **state)
     rig_skip(RIG_GATEWAY);
     rig_skip(1);
     rig_open(3, "juliet@a", "chamber");
+    assert_true(conf_set(rig.conf, "register.allow_remove=false", NULL));
+    rig_says(1, "<iq id='7' type='set'><query xmlns='jabber:iq:register'><remove/></query></iq>");
+    rig_want(1, "<iq*id='7'*type='error'*<not-allowed*");
+    assert_true(conf_set(rig.conf, "register.allow_remove=true", NULL));
     rig_says(1, "<iq id='7' type='set'><query xmlns='jabber:iq:register'><remove/></query></iq>");
     rig_want(1, "<iq*id='7'*type='result'*/>");
     rig_want(RIG_GATEWAY, "<presence from='juliet@a' to='x@b' type='unsubscribe'/>");
