@@ -309,7 +309,8 @@ static void auth_begin(struct session *s, const struct xml_element *e, struct sp
                                         .binding_offered = b.exporter || b.server_end_point,
                                         .tls = s->tls,
                                         .plain_in_clear = !s->env->require_tls,
-                                        .mechanisms_hash = buf_span(&guard)};
+                                        .mechanisms_hash = buf_span(&guard),
+                                        .verified = s->env->verified};
     l->mech = (uint8_t)mech;
     l->sasl = sasl_begin(mech, &config);
     free(domain);

@@ -10,6 +10,7 @@
 #include "common/base/clock.h"
 #include "common/base/random.h"
 #include "common/log/log.h"
+#include "common/sasl/verified.h"
 
 #define BUFFER_COUNT       1024
 #define BUFFER_BYTES       4096
@@ -105,6 +106,8 @@ static void start_env(struct c2s *c)
     env->resume_s = (unsigned)conf->c2s_resume_timeout_s;
     env->idle_s = (unsigned)conf->c2s_idle_timeout_s;
     env->arena = arena_new(16384);
+    env->verified = verified_new();
+    verified_clock(env->verified, ring_now_ms(c->ring));
 }
 
 static void run_turn(struct ring_hook *hook)
@@ -125,6 +128,7 @@ static void on_sweep(struct timer *t, uint64_t now_ms)
     struct c2s *c = CONTAINER_OF(t, struct c2s, sweep);
     limits_sweep(&c->limits, now_ms);
     quota_sweep(&c->signups, now_ms);
+    verified_clock(c->env.verified, now_ms);
     if (c->certs != NULL)
         tls_directory_check(c->certs, clock_wall_ms());
     ring_timer_set(c->ring, t, c->draining ? SWEEP_DRAINING_MS : SWEEP_MS);
@@ -136,6 +140,7 @@ static void c2s_free(struct c2s *c)
     tls_ctx_free(c->tls);
     xml_parser_free(c->env.before_login.parser);
     arena_free(c->env.arena);
+    verified_free(c->env.verified);
     buf_free(&c->env.scratch);
     buf_free(&c->env.fake_seed);
     buf_free(&c->domains_text);

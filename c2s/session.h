@@ -116,9 +116,10 @@ struct session_env {
     unsigned idle_s;
     char caps_node[64]; /* of the server (XEP-0115), as a router has told it; empty until then */
     char caps_ver[64];
-    struct buf fake_seed; /* cluster-wide secret for unknown users; empty until Redis has told it */
-    struct buf scratch;   /* of one stanza */
-    struct arena *arena;  /* of one element */
+    struct verified *verified; /* passwords proven lately, or NULL */
+    struct buf fake_seed;      /* cluster-wide secret for unknown users; empty until Redis has told it */
+    struct buf scratch;        /* of one stanza */
+    struct arena *arena;       /* of one element */
 };
 
 struct login; /* what is needed until a resource is bound; see login.h */

@@ -58,6 +58,7 @@ struct sasl {
     struct buf exporter, server_end_point, external_jid, mechanisms;
     struct buf username, authzid;
     struct buf password; /* PLAIN */
+    struct verified *verified;
 
     /* SCRAM: the messages that are signed, and what the final one must say. */
     struct buf first_bare, server_first, nonce, binding;

@@ -60,6 +60,7 @@ struct sasl *sasl_begin(enum sasl_mech mech, const struct sasl_server_config *co
     s->tls = config->tls;
     s->plain_in_clear = config->plain_in_clear;
     s->binding_offered = config->binding_offered || config->exporter.n > 0 || config->server_end_point.n > 0;
+    s->verified = config->verified;
     s->domain = xstrdup(config->domain != NULL ? config->domain : "");
     buf_add_span(&s->exporter, config->exporter);
     buf_add_span(&s->server_end_point, config->server_end_point);

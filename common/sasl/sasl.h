@@ -10,6 +10,8 @@
 
 #include "common/base/buf.h"
 
+struct verified; /* verified.h */
+
 enum sasl_mech {
     SASL_PLAIN,
     SASL_EXTERNAL,
@@ -73,6 +75,7 @@ struct sasl_server_config {
     struct span external_jid; /* prepared bare JID or domain proven by the client certificate, empty = none */
     struct span mechanisms_hash; /* XEP-0474 §5.1 string S, not hashed: sorted mechanisms joined by 0x1E, then
                                     0x1F and the binding types; empty = off */
+    struct verified *verified;   /* what PLAIN has proven lately (verified.h), NULL = not kept */
 };
 
 struct sasl; /* one exchange */

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "common/sasl/internal.h"
+#include "common/sasl/verified.h"
 
 static void note(struct buf *to, const char *text)
 {
@@ -72,7 +73,8 @@ enum digest plain_digest(const struct sasl_keys *keys)
     return keys->has_sha256 ? DIGEST_SHA256 : keys->has_sha512 ? DIGEST_SHA512 : DIGEST_SHA1;
 }
 
-enum sasl_status plain_user(struct sasl *s, const struct sasl_keys *keys)
+/* The expensive part. */
+static bool plain_proves(const struct sasl *s, const struct sasl_keys *keys)
 {
     uint8_t salted[DIGEST_MAX_BYTES], stored[DIGEST_MAX_BYTES], server[DIGEST_MAX_BYTES];
     enum digest d = plain_digest(keys);
@@ -80,8 +82,21 @@ enum sasl_status plain_user(struct sasl *s, const struct sasl_keys *keys)
     digest_keys(d, salted, stored, server);
     bool same = digest_equal(stored, keys_stored(keys, d), digest_size(d));
     digest_wipe(salted, sizeof salted);
+    return same;
+}
+
+enum sasl_status plain_user(struct sasl *s, const struct sasl_keys *keys)
+{
+    struct verified_tag tag;
+    if (s->verified != NULL)
+        verified_tag(s->verified, buf_span(&s->username), span_of(s->domain), buf_span(&s->password), keys,
+                     &tag);
+    bool had = s->verified != NULL && verified_has(s->verified, &tag);
+    bool good = (had || plain_proves(s, keys)) && s->known;
+    if (good && !had && s->verified != NULL)
+        verified_keep(s->verified, &tag);
     digest_wipe(s->password.p, s->password.n);
-    return same && s->known ? sasl_succeed(s) : sasl_fail(s, SASL_E_NOT_AUTHORIZED);
+    return good ? sasl_succeed(s) : sasl_fail(s, SASL_E_NOT_AUTHORIZED);
 }
 
 char *simple_saslprep(struct span password)
