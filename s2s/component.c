@@ -166,7 +166,7 @@ void component_send(struct s2s *s, struct component *c, struct span sender_bare,
         relay_bounce(s, i, STANZA_E_SERVICE_UNAVAILABLE, "that service is not connected");
         return;
     }
-    if (c->waiting.count >= (size_t)s->conf->s2s_queue_max) {
+    if (queue_is_full(&c->waiting, s->conf)) {
         metric_add(S2S_QUEUE_FULL);
         relay_bounce(s, i, STANZA_E_RESOURCE_CONSTRAINT, "too many stanzas wait for that service");
         return;

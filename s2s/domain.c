@@ -157,7 +157,7 @@ void domain_send(struct s2s *s, struct span from, struct span to, struct item *i
         leg_send(p->leg, i);
         return;
     }
-    if (p->queue.count >= (size_t)s->conf->s2s_queue_max) {
+    if (queue_is_full(&p->queue, s->conf)) {
         metric_add(S2S_QUEUE_FULL);
         relay_bounce(s, i, STANZA_E_RESOURCE_CONSTRAINT, "too many stanzas wait for that server");
         return;

@@ -223,7 +223,7 @@ void leg_drain(struct leg *l)
 bool leg_has_room(const struct leg *l)
 {
     return !l->over && conn_waiting(&l->conn) < (size_t)l->s2s->conf->s2s_write_buffer_max_bytes &&
-           l->unacked.count < (size_t)l->s2s->conf->s2s_queue_max;
+           !queue_is_full(&l->unacked, l->s2s->conf);
 }
 
 void leg_send(struct leg *l, struct item *i)

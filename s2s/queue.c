@@ -62,6 +62,11 @@ void queue_init(struct queue *q)
     q->count = q->bytes = 0;
 }
 
+bool queue_is_full(const struct queue *q, const struct conf *conf)
+{
+    return q->count >= (size_t)conf->s2s_queue_max || q->bytes >= (size_t)conf->s2s_queue_bytes_max;
+}
+
 void queue_add(struct queue *q, struct item *i)
 {
     list_add(&q->items, &i->node);

@@ -6,6 +6,7 @@
 #include "common/base/buf.h"
 #include "common/base/list.h"
 #include "common/base/rcbuf.h"
+#include "common/config/conf.h"
 #include "s2s/receipt.h"
 
 struct item {
@@ -38,6 +39,9 @@ void item_write(const struct item *i, struct buf *out);
 
 /* Prepares an empty queue. */
 void queue_init(struct queue *q);
+
+/* True when it holds as much as it may: s2s.queue_max stanzas or s2s.queue_bytes_max bytes. */
+bool queue_is_full(const struct queue *q, const struct conf *conf);
 
 /* Puts an item behind all others; the queue owns it. */
 void queue_add(struct queue *q, struct item *i);

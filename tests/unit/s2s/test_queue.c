@@ -32,6 +32,33 @@ static void test_write(void **state)
     expect_written("<iq/>", SPAN("x@y/a'b&c<d>"), "<iq to='x@y/a&apos;b&amp;c&lt;d>'/>");
 }
 
+/* By count and by bytes: either fills it, and what leaves makes room. */
+static void test_full(void **state)
+{
+    (void)state;
+    struct conf *conf = conf_new();
+    struct queue q;
+    char big[1000];
+    memset(big, 'x', sizeof big - 1);
+    big[sizeof big - 1] = '\0';
+    conf->s2s_queue_max = 3;
+    conf->s2s_queue_bytes_max = 1500;
+    queue_init(&q);
+    assert_false(queue_is_full(&q, conf));
+    queue_add(&q, item_new(raw_of(big), (struct span){0}, NULL, 0));
+    assert_false(queue_is_full(&q, conf));
+    queue_add(&q, item_new(raw_of(big), (struct span){0}, NULL, 0));
+    assert_true(queue_is_full(&q, conf));
+    item_free(NULL, queue_pop(&q));
+    assert_false(queue_is_full(&q, conf));
+    queue_add(&q, item_new(raw_of("a"), (struct span){0}, NULL, 0));
+    queue_add(&q, item_new(raw_of("b"), (struct span){0}, NULL, 0));
+    assert_true(queue_is_full(&q, conf));
+    for (struct item *left; (left = queue_pop(&q)) != NULL;)
+        item_free(NULL, left);
+    conf_free(conf);
+}
+
 static void test_order(void **state)
 {
     struct queue q, back;
@@ -62,6 +89,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_write),
+        cmocka_unit_test(test_full),
         cmocka_unit_test(test_order),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
