@@ -58,9 +58,10 @@ static struct span own_bare(const struct task *t)
 static void reply(struct task *t, struct span raw)
 {
     struct session *s = t->sent ? task_session(t) : NULL;
-    if (s != NULL)
+    if (s != NULL) {
+        session_answered(s, raw.n);
         deliver_to_session(s, raw);
-    else if (!t->sent)
+    } else if (!t->sent)
         route_raw(t->core, raw, NULL);
 }
 
@@ -185,22 +186,21 @@ static bool is_own_account(const struct task *t)
     return to->domain_n == 0 || (to->resource_n == 0 && span_eq(jid_bare(to), span_of(t->user->bare)));
 }
 
-#define ANSWER_BYTES 512 /* a small answer needs as much */
-
-/* The client has asked for more than it reads: the answer would only be held. */
-static bool reads_too_slowly(const struct task *t)
+/* The client asks for more than it reads, or than one may have in a second: the answer would stand in others'
+ * way. */
+static bool asks_too_much(const struct task *t)
 {
     const struct session *asker = task_session(t);
     bool request = t->stanza.type == STANZA_GET || t->stanza.type == STANZA_SET;
-    return request && asker != NULL && !session_may_take(asker, ANSWER_BYTES);
+    return request && asker != NULL && !session_may_ask(asker);
 }
 
 static enum verdict core_route(struct task *t, enum wake wake)
 {
     struct stanza *s = &t->stanza;
     bool host = s->to.domain_n > 0 && s->to.local_n == 0 && core_is_local_domain(t->core, jid_domain(&s->to));
-    if (s->kind == STANZA_IQ && (host || is_own_account(t)) && wake == WAKE_FIRST && reads_too_slowly(t))
-        return task_refuse(t, STANZA_E_RESOURCE_CONSTRAINT, "read the answers first");
+    if (s->kind == STANZA_IQ && (host || is_own_account(t)) && wake == WAKE_FIRST && asks_too_much(t))
+        return task_refuse(t, STANZA_E_RESOURCE_CONSTRAINT, "read the answers first, and ask more slowly");
     if (s->kind == STANZA_IQ && (host || is_own_account(t)))
         return run_iq(t, host ? IQ_TO_HOST : IQ_TO_ACCOUNT, wake);
     if (host && s->kind == STANZA_MESSAGE) {

@@ -18,14 +18,16 @@
 #include "router/route.h"
 #include "router/session_internal.h"
 
-#define UNACKED_MAX      512  /* beyond it messages stay in the mailbox */
-#define VOLATILE_MAX     1000 /* kept for a resumption, beyond it the oldest go */
-#define VOLATILE_DROP    100
-#define OPEN_WORK_MAX    131072
-#define SYNC_TIMEOUT_MS  10000
-#define HANDLED_MS       100 /* a busy session's handled number is written that often, a quiet one's at once */
-#define HANDLED_GRAIN_MS 10  /* those of many sessions together */
-#define HANDLED_MOST     64  /* or when it has moved so far: its client must not be stopped by it */
+#define UNACKED_MAX        512  /* beyond it messages stay in the mailbox */
+#define VOLATILE_MAX       1000 /* kept for a resumption, beyond it the oldest go */
+#define VOLATILE_DROP      100
+#define ANSWERS_MS         1000
+#define SMALL_ANSWER_BYTES 512
+#define OPEN_WORK_MAX      131072
+#define SYNC_TIMEOUT_MS    10000
+#define HANDLED_MS         100 /* a busy session's handled number is written that often, a quiet one's at once */
+#define HANDLED_GRAIN_MS   10 /* those of many sessions together */
+#define HANDLED_MOST       64 /* or when it has moved so far: its client must not be stopped by it */
 
 static struct stat_counter opened =
     STAT_COUNTER("jackdaw_router_sessions_opened_total", "Sessions opened", NULL);
@@ -333,6 +335,22 @@ bool session_may_take(const struct session *s, size_t n)
         return true; /* the usual case, and one large stanza: no look at the account */
     return held + n <= budget(s) &&
            s->user->kept_bytes + n <= (uint64_t)s->user->core->conf->limits_account_bytes;
+}
+
+void session_answered(struct session *s, size_t n)
+{
+    uint64_t now = s->user->core->now_ms;
+    if (now - s->answered_ms >= ANSWERS_MS) {
+        s->answered_ms = now;
+        s->answered_bytes = 0;
+    }
+    s->answered_bytes += n;
+}
+
+bool session_may_ask(const struct session *s)
+{
+    bool spent = s->answered_bytes > budget(s) && s->user->core->now_ms - s->answered_ms < ANSWERS_MS;
+    return !spent && session_may_take(s, SMALL_ANSWER_BYTES);
 }
 
 void session_missed_presence(struct session *s)

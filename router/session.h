@@ -66,6 +66,8 @@ struct session {
     uint64_t delivery;       /* the last message that was meant for it: core.deliveries then */
     struct unacked *unacked; /* ring, oldest first */
     uint64_t kept_bytes;     /* of stanzas in it that are kept for a resumption */
+    uint64_t answered_bytes; /* of answers since … */
+    uint64_t answered_ms;    /* … then */
     uint64_t held_bytes;     /* sent since the client's connection manager asked to hold back */
     uint32_t unacked_at, unacked_count, unacked_cap;
     uint64_t sm_in_base, sm_out_base; /* numbers at which XEP-0198 counting began */
@@ -196,6 +198,12 @@ void session_set_held(struct session *s, bool held);
  * budget (limits.session_bytes), which counts what a slow reader or an absent one makes us hold, and within
  * its account's (limits.account_bytes). */
 bool session_may_take(const struct session *s, size_t n);
+
+/* Its own request was answered with so many bytes / another one may be: answers of a second stay within the
+ * budget of the session (one that is larger is given, then nothing for the rest of the second), and there is
+ * room for a small one. */
+void session_answered(struct session *s, size_t n);
+bool session_may_ask(const struct session *s);
 
 /* Presence found no room: the current one is asked for when there is room again (EV_SESSION_SYNCED's sibling
  * EV_SESSION_ROOM). */

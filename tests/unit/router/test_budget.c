@@ -128,6 +128,33 @@ static void test_slow_reader(void **state)
     rig_want(1, "<iq*id='again'*type='result'*");
 }
 
+/* Large answers without end would stop the whole shard: a session gets its budget in a second, and the next
+ * one again. */
+static void test_answers_in_a_second(void **state)
+{
+    (void)state;
+    set("limits.session_bytes=65536");
+    log_in(1, "juliet@a", "r", false);
+    struct buf card = {0};
+    buf_add_str(&card, "<iq xmlns='jabber:client' type='set' id='v'><vCard xmlns='vcard-temp'><DESC>");
+    for (int i = 0; i < 40000; i++)
+        buf_add_char(&card, 'v');
+    buf_add_str(&card, "</DESC></vCard></iq>");
+    rig_says(1, buf_cstr(&card));
+    buf_free(&card);
+    rig_skip(1);
+    unsigned given = 0;
+    for (int i = 0; i < 10; i++) {
+        rig_says(1, "<iq xmlns='jabber:client' type='get' id='g'><vCard xmlns='vcard-temp'/></iq>");
+        given += rig.box[1].n > 10000;
+        rig_skip(1);
+    }
+    assert_int_equal(given, 2);
+    rig.now_ms += 1000;
+    rig_says(1, "<iq xmlns='jabber:client' type='get' id='g'><vCard xmlns='vcard-temp'/></iq>");
+    rig_want(1, "<iq*type='result'*<DESC>*");
+}
+
 static void test_quota_with_somebody_there(void **state)
 {
     (void)state;
@@ -187,6 +214,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_detached_session, setup, teardown),
         cmocka_unit_test_setup_teardown(test_account, setup, teardown),
         cmocka_unit_test_setup_teardown(test_slow_reader, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_answers_in_a_second, setup, teardown),
         cmocka_unit_test_setup_teardown(test_quota_with_somebody_there, setup, teardown),
         cmocka_unit_test_setup_teardown(test_quota_after_a_crash, setup, teardown),
         cmocka_unit_test_setup_teardown(test_memory_durability_does_not_spin, setup, teardown),
