@@ -21,7 +21,7 @@
 #include "tests/unit/pace.h"
 
 /* Links that are silent for some heartbeats are dropped: a busy machine is given more time. */
-#define HEARTBEAT_MS (20 * MIN(pace_limit_ms(1), 4))
+#define HEARTBEAT_MS (20 * MIN(pace_limit_ms(1), 3))
 
 struct node {
     struct ring *ring;
