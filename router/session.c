@@ -21,6 +21,7 @@
 #define UNACKED_MAX        512  /* beyond it messages stay in the mailbox */
 #define VOLATILE_MAX       1000 /* kept for a resumption, beyond it the oldest go */
 #define VOLATILE_DROP      100
+#define ANSWERS_BUDGETS    4 /* a large roster, a card and some more within … */
 #define ANSWERS_MS         1000
 #define SMALL_ANSWER_BYTES 512
 #define OPEN_WORK_MAX      131072
@@ -349,7 +350,8 @@ void session_answered(struct session *s, size_t n)
 
 bool session_may_ask(const struct session *s)
 {
-    bool spent = s->answered_bytes > budget(s) && s->user->core->now_ms - s->answered_ms < ANSWERS_MS;
+    bool spent = s->answered_bytes > ANSWERS_BUDGETS * budget(s) &&
+                 s->user->core->now_ms - s->answered_ms < ANSWERS_MS;
     return !spent && session_may_take(s, SMALL_ANSWER_BYTES);
 }
 

@@ -199,8 +199,8 @@ void session_set_held(struct session *s, bool held);
  * its account's (limits.account_bytes). */
 bool session_may_take(const struct session *s, size_t n);
 
-/* Its own request was answered with so many bytes / another one may be: answers of a second stay within the
- * budget of the session (one that is larger is given, then nothing for the rest of the second), and there is
+/* Its own request was answered with so many bytes / another one may be: answers of a second stay within four
+ * budgets of the session (one that is larger is given, then nothing for the rest of the second), and there is
  * room for a small one. */
 void session_answered(struct session *s, size_t n);
 bool session_may_ask(const struct session *s);

@@ -69,7 +69,8 @@ void account_create(struct redis *r, struct span jid, const struct sasl_keys *ke
     buf_add_u64(&created, clock_wall_ms());
     put(r, jid, replace ? SPAN("replace") : SPAN("create"), 4,
         (struct span[]){SPAN("scram"), buf_span(&scram), SPAN("created"), buf_span(&created)}, call, fn);
-    explicit_bzero(scram.p, scram.n);
+    if (scram.n > 0)
+        explicit_bzero(scram.p, scram.n);
     buf_free(&scram);
     buf_free(&created);
 }
@@ -80,7 +81,8 @@ void account_set_keys(struct redis *r, struct span jid, const struct sasl_keys *
     struct buf scram = {0};
     sasl_keys_write(keys, &scram);
     put(r, jid, SPAN("update"), 2, (struct span[]){SPAN("scram"), buf_span(&scram)}, call, fn);
-    explicit_bzero(scram.p, scram.n);
+    if (scram.n > 0)
+        explicit_bzero(scram.p, scram.n);
     buf_free(&scram);
 }
 
