@@ -27,7 +27,8 @@ import judge  # noqa: E402
 import run as chaos  # noqa: E402
 from client import Client  # noqa: E402
 
-LATE_MAX_MS = 250
+# The long run is for a machine that does nothing else; the short one must tell a fault from a busy machine.
+LATE_MAX_MS = 250 if os.environ.get("JACKDAW_TESTS_LONG") else 1000
 GROWTH_MAX_MIB = {"c2s": 192, "router": 192, "s2s": 96, "redis": 512}
 COMPONENT, SECRET, PASSWORD = "gate.localhost", "abuse-secret", "hostile-pw"
 HOSTILE = 12
