@@ -545,10 +545,19 @@ static void on_not_mine(struct conn *c, const struct wire_frame *f)
     wait_begin(c); /* the timer tries again, or the new epoch does */
 }
 
+/* The answer to a question that has been asked again since. A router numbers anew for each, so what was sent
+ * behind the earlier answer is not what the later one will go on from. */
+static bool is_late_answer(const struct conn *c, const struct wire_frame *f)
+{
+    return f->question != 0 && f->question != c->up.tries;
+}
+
 /* Frames about one session, from the router that it is attached to. */
 static void on_session_frame(struct conn *c, const struct wire_frame *f)
 {
     struct session *s = &c->session;
+    if (is_late_answer(c, f))
+        return;
     switch (f->kind) {
     case WIRE_OPENED:
         on_opened(c, f);
@@ -611,6 +620,16 @@ static void tell_unknown(struct c2s *c2s, struct bus_peer *from, uint16_t slot, 
     hub_send(from, &f);
 }
 
+/* An answer to a question that no connection asks (any more): its session is not here, unless the answer to a
+ * later sending of the same question has brought it. */
+static void on_answer_to_nobody(struct c2s *c2s, struct bus_peer *from, const struct wire_frame *f)
+{
+    uint64_t sid = f->kind == WIRE_RESUMED ? f->session : f->sid;
+    const struct conn *has = idmap_get(&c2s->hub.sessions, sid);
+    if (has == NULL || has->up.asked_as != f->sid)
+        tell_unknown(c2s, from, f->slot, sid, f->sid);
+}
+
 static void on_deliver(struct c2s *c2s, struct bus_peer *from, const struct wire_frame *f)
 {
     struct span targets = f->targets;
@@ -634,13 +653,16 @@ static void on_deliver(struct c2s *c2s, struct bus_peer *from, const struct wire
     }
 }
 
-static void on_handled(struct c2s *c2s, const struct wire_frame *f)
+/* What an earlier attachment has handled is safe, but whoever came behind it has been sent it again and may
+ * have done half of it over: the other half must not be forgotten (an `unavailable` done over without the
+ * presence behind it). Who has it all tells so itself. */
+static void on_handled(struct c2s *c2s, const struct bus_peer *from, const struct wire_frame *f)
 {
     struct span pairs = f->pairs;
     uint64_t sid, n;
     while (wire_pair_next(&pairs, &sid, &n)) {
         struct conn *c = idmap_get(&c2s->hub.sessions, sid);
-        if (c != NULL)
+        if (c != NULL && c->up.peer == from && !c->up.syncing)
             handled(c, n);
     }
 }
@@ -669,7 +691,7 @@ void uplink_frame(struct c2s *c2s, struct bus_peer *from, struct span frame)
     if (f.kind == WIRE_DELIVER) {
         on_deliver(c2s, from, &f);
     } else if (f.kind == WIRE_HANDLED) {
-        on_handled(c2s, &f);
+        on_handled(c2s, from, &f);
     } else if (f.kind == WIRE_CAPS) {
         on_caps(c2s, &f);
     } else if (f.sid != 0) {
@@ -677,7 +699,7 @@ void uplink_frame(struct c2s *c2s, struct bus_peer *from, struct span frame)
         if (c != NULL && c->up.peer == from)
             on_session_frame(c, &f);
         else if (c == NULL && (f.kind == WIRE_OPENED || f.kind == WIRE_RESUMED))
-            tell_unknown(c2s, from, f.slot, f.kind == WIRE_RESUMED ? f.session : f.sid, f.sid);
+            on_answer_to_nobody(c2s, from, &f);
     } else {
         log_debug("c2s", "frame %s of %s is not for a connection manager", wire_kind_name(f.kind),
                   bus_peer_name(from));

@@ -136,7 +136,7 @@ static void opened(void *ctx, enum store_result result)
     struct opening *o = ctx;
     struct session *s = session_find(o->core, o->sid);
     if (s != NULL && result == STORE_OK) {
-        struct wire_frame f = {.kind = WIRE_OPENED, .to = span_of(s->full)};
+        struct wire_frame f = {.kind = WIRE_OPENED, .to = span_of(s->full), .question = o->question.token};
         session_frame(s, &f);
     } else if (result == STORE_FENCED) { /* another owner must be asked, or this one again */
         answer_not_mine(o->core, &o->question, o->node);
@@ -155,16 +155,21 @@ static void on_open(struct core *c, const struct wire_frame *f, struct span fram
         stat_add(&nameless, 1);
         return;
     }
-    if (s != NULL && s->restored)
-        session_sync(u, f, from.node,
-                     from.incarnation); /* opened at a router that died before it could say so */
+    /* Opened at a router that died before it could say so, or here, and the answer met a newer question: what
+     * was delivered behind it has been dropped as well. */
+    if (s != NULL && (s->restored || f->token > s->attached))
+        session_sync(u, f, from.node, from.incarnation);
     if (s == NULL && u->exists)
         s = session_open(u, f->sid, f->name, from.node, from.incarnation, f->token, &error);
     if (s == NULL) {
         stat_add(&refused_open, 1);
         log_info("inbox", "session refused jid=%s error=%s", u->bare, stanza_error_name(error));
-        struct wire_frame refused = {
-            .kind = WIRE_REFUSED, .sid = f->sid, .num = error, .slot = u->slot, .epoch = c->epoch};
+        struct wire_frame refused = {.kind = WIRE_REFUSED,
+                                     .sid = f->sid,
+                                     .question = f->token,
+                                     .num = error,
+                                     .slot = u->slot,
+                                     .epoch = c->epoch};
         c->out.send(c->out.ctx, from.node, &refused);
         return;
     }

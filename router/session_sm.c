@@ -183,10 +183,11 @@ static const struct user_timed_out *find_timed_out(const struct user *u, struct 
     return NULL;
 }
 
-static void resume_failed(struct user *u, uint64_t fresh_sid, const char *node, const uint32_t *h)
+static void resume_failed(struct user *u, const struct wire_frame *asked, const char *node, const uint32_t *h)
 {
     struct wire_frame f = {.kind = WIRE_RESUME_FAILED,
-                           .sid = fresh_sid,
+                           .sid = asked->sid,
+                           .question = asked->token,
                            .num = STANZA_E_ITEM_NOT_FOUND,
                            .slot = u->slot,
                            .epoch = u->core->epoch};
@@ -247,7 +248,8 @@ static void tell_resumed(void *ctx, enum store_result result)
                                .to = span_of(s->full),
                                .n = r->handled,
                                .num = (uint32_t)(r->handled - s->sm_in_base),
-                               .token = r->acked};
+                               .token = r->acked,
+                               .question = r->token};
         session_frame(s, &f);
     }
     free(r);
@@ -265,6 +267,10 @@ static bool is_old_question(struct user *u, const struct session *s, const struc
                             const char *node)
 {
     struct core *c = u->core;
+    if (s->asked_as == f->sid && f->token < s->attached) {
+        stat_add(&old_questions, 1); /* it has waited; asked again behind it, it was taken */
+        return true;
+    }
     if (s->asked_as == f->sid || s->asked_as == 0)
         return false;
     bool late = (f->flags & WIRE_AGAIN) != 0 || f->age_ms > FRESH_MS;
@@ -303,7 +309,7 @@ void session_resume(struct user *u, const struct wire_frame *f, const char *node
     if (s == NULL || s->resume_s == 0) {
         const struct user_timed_out *old = find_timed_out(u, sm_id);
         uint32_t of_session = s != NULL ? handled_h(s) : 0;
-        resume_failed(u, fresh_sid, node, s != NULL ? &of_session : old != NULL ? &old->h : NULL);
+        resume_failed(u, f, node, s != NULL ? &of_session : old != NULL ? &old->h : NULL);
         return;
     }
     if (is_old_question(u, s, f, node))
@@ -313,7 +319,7 @@ void session_resume(struct user *u, const struct wire_frame *f, const char *node
     if ((int32_t)(h - acked_h) < 0) {
         /* The client has acknowledged more since: an old question, of a connection that was left. */
         uint32_t of_session = handled_h(s);
-        resume_failed(u, fresh_sid, node, &of_session);
+        resume_failed(u, f, node, &of_session);
         return;
     }
     if (acked > s->out_sent && !s->restored) {

@@ -30,6 +30,7 @@ enum tag {
     TAG_STANZA_RAW,
     TAG_CONNECTIONS,
     TAG_AGE,
+    TAG_QUESTION,
 };
 
 static void put_u16(char **at, uint16_t v)
@@ -345,6 +346,7 @@ size_t wire_encode(const struct wire_frame *f, char *out)
     put_u64_field(&at, TAG_NUM, f->num);
     put_u64_field(&at, TAG_TOKEN, f->token);
     put_u64_field(&at, TAG_AGE, f->age_ms);
+    put_u64_field(&at, TAG_QUESTION, f->question);
     put_span_field(&at, TAG_FROM, f->from);
     put_span_field(&at, TAG_TO, f->to);
     put_span_field(&at, TAG_NAME, f->name);
@@ -404,6 +406,8 @@ static bool take_field(struct wire_frame *f, uint8_t tag, struct span value, str
         return take_number(value, &f->token);
     case TAG_AGE:
         return take_number(value, &f->age_ms);
+    case TAG_QUESTION:
+        return take_number(value, &f->question);
     case TAG_FROM:
         f->from = value;
         return true;

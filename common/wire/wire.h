@@ -16,7 +16,7 @@
  *   R → c2s  OPENED   sid, to = full JID                       | REFUSED sid, num = enum stanza_error, text
  *   c2s → R  STANZA   sid, session, n = inbound number (1, 2, 3 … per session, no gaps), stanza
  *   R → c2s  HANDLED  pairs (sid, n): everything up to n is safe (promise 1); c2s may acknowledge it and
- *                     forget its copy
+ *                     forget its copy, unless it has said SYNC meanwhile: then that one is told anew
  *   R → c2s  DELIVER  targets (sid, n = outbound number, to), raw: c2s writes raw to each session; a target's
  *                     `to`, when not empty, is put in behind "<message"/"<presence"/"<iq" as a to attribute.
  *                     Numbers count 1, 2, 3 … per session; c2s drops one that it has already had
@@ -35,6 +35,9 @@
  *   R → c2s  RESUMED  sid = the fresh one, session = the old sid that is in force again, to = full JID,
  *                     n = highest inbound number handled, num = h to tell the client, token = the outbound
  *                     number that the client's h stands for; DELIVERs of what the client lacks follow
+ *                     question, here and in OPENED, REFUSED, RESUME_FAILED = the token of the one answered: c2s
+ *                     that has asked again since waits for the answer to that. R numbers anew for each, and
+ *                     takes none that is older than the one it (or another owner) took last
  *            | NOT_MINE: to be asked again, when the connection that has the session may have said SYNC
  *            | RESUME_FAILED sid, num = enum stanza_error (item-not-found), n = the session's last h (flag
  *                     WIRE_HAS_H when known)
@@ -135,6 +138,8 @@ struct wire_frame {
     uint64_t num;
     uint64_t token;
     uint64_t age_ms;
+    uint64_t
+        question; /* OPENED, REFUSED, RESUMED, RESUME_FAILED: the token of what they answer, 0 = not said */
     struct span from;
     struct span to;
     struct span name;

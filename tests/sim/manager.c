@@ -564,6 +564,8 @@ static void on_not_mine(struct manager_conn *c, const struct wire_frame *f)
 
 static void on_session_frame(struct manager_conn *c, const struct wire_frame *f)
 {
+    if (f->question != 0 && f->question != c->tries)
+        return;
     switch (f->kind) {
     case WIRE_OPENED:
         on_opened(c, f);
@@ -614,6 +616,14 @@ static void tell_unknown(struct node *n, struct endpoint *from, uint16_t slot, u
     wire_add(&b, &f);
     link_send(n, w.nodes[from->peer].name, buf_span(&b));
     buf_free(&b);
+}
+
+static void on_answer_to_nobody(struct node *n, struct endpoint *from, const struct wire_frame *f)
+{
+    uint64_t sid = f->kind == WIRE_RESUMED ? f->session : f->sid;
+    const struct manager_conn *has = find(n, sid);
+    if (has == NULL || has->asked_as != f->sid)
+        tell_unknown(n, from, f->slot, sid, f->sid);
 }
 
 static bool deliver(struct manager_conn *c, uint64_t n, struct span raw, struct span to, bool confirm)
@@ -679,7 +689,7 @@ void manager_frame(struct node *n, struct endpoint *from, struct span frame)
         uint64_t sid, number;
         while (wire_pair_next(&pairs, &sid, &number)) {
             struct manager_conn *c = find(n, sid);
-            if (c != NULL) {
+            if (c != NULL && c->peer == from && !c->syncing) {
                 handled(c, number);
                 pump(c);
             }
@@ -689,7 +699,7 @@ void manager_frame(struct node *n, struct endpoint *from, struct span frame)
         if (c != NULL && c->peer == from)
             on_session_frame(c, &f);
         else if (c == NULL && (f.kind == WIRE_OPENED || f.kind == WIRE_RESUMED))
-            tell_unknown(n, from, f.slot, f.kind == WIRE_RESUMED ? f.session : f.sid, f.sid);
+            on_answer_to_nobody(n, from, &f);
     }
     flush_soon(n);
 }

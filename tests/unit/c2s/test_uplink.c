@@ -392,7 +392,9 @@ static void test_new_owner_gets_sync_and_everything_again(void **state)
     deliver(1, conn->session.sid, 2);
     deliver(1, conn->session.sid, 2); /* … and not twice */
     assert_int_equal(conn->session.out_n, 2);
-    handled(0, conn, 2); /* but what was safe is safe */
+    handled(0, conn, 2); /* it has been sent again: only who does it over knows when it is done */
+    assert_int_equal(conn->up.count, 2);
+    handled(1, conn, 2);
     assert_int_equal(conn->up.count, 1);
     says(conn, "<iq type='get' id='x'><q xmlns='urn:q'/></iq>");
     got(1, "STANZA sid=s n=4\n");
@@ -437,6 +439,67 @@ static void test_open_is_asked_again(void **state)
     assert_int_equal(conn->session.state, SESSION_BIND);
     says(conn, BIND);
     got(1, "OPEN sid=s name=r from=romeo@example.org\n");
+}
+
+/* Numbers are given anew for every question: the answer to an earlier one is not the one to go on from. */
+static void test_late_answer_means_nothing(void **state)
+{
+    (void)state;
+    says(conn, HEADER BIND);
+    uint64_t first = conn->up.tries;
+    uplink_peer_gone(&c2s, &routers[0]);
+    buf_clear(&routers[0].log);
+    assert_true(conn->up.tries > first);
+    struct wire_frame f = {.kind = WIRE_OPENED, .to = SPAN("romeo@example.org/r"), .question = first};
+    router_says(0, f, conn);
+    assert_int_equal(conn->session.state, SESSION_OPENING);
+    router_says(0, (struct wire_frame){.kind = WIRE_REFUSED, .num = STANZA_E_CONFLICT, .question = first},
+                conn);
+    assert_int_equal(conn->session.state, SESSION_OPENING);
+    f.question = conn->up.tries;
+    router_says(0, f, conn);
+    assert_int_equal(conn->session.state, SESSION_BOUND);
+}
+
+/* RESUMED twice, the second time when the connection has gone on under the old sid. */
+static void test_answer_to_nobody(void **state)
+{
+    (void)state;
+    says(conn, HEADER "<resume xmlns='urn:xmpp:sm:3' previd='x' h='0'/>");
+    buf_clear(&routers[0].log);
+    struct wire_frame f = {.kind = WIRE_RESUMED,
+                           .sid = conn->session.sid,
+                           .session = 9,
+                           .to = SPAN("romeo@example.org/r"),
+                           .token = 1,
+                           .question = conn->up.tries};
+    router_says(0, f, conn);
+    assert_int_equal(conn->session.sid, 9);
+    router_says(0, f, conn);
+    got(0, ""); /* no CLOSED: it is here */
+    f.sid = 77;
+    router_says(0, f, conn);
+    got(0, "CLOSED sid=s num=1\n");
+}
+
+/* The new owner has been sent everything again: what the former one says of it must not make it forgotten. */
+static void test_late_handled_means_nothing(void **state)
+{
+    (void)state;
+    bind_it();
+    says(conn, "<presence/>");
+    move_to(1);
+    handled(0, conn, 1);
+    assert_int_equal(conn->up.count, 1);
+    handled(1, conn, 1); /* of an attachment before this one */
+    assert_int_equal(conn->up.count, 1);
+    router_says(1, (struct wire_frame){.kind = WIRE_SYNCED, .token = conn->up.tries}, conn);
+    handled(1, conn, 1);
+    assert_int_equal(conn->up.count, 0);
+    says(conn, "<presence/>");
+    move_to(-1);
+    handled(1, conn, 2); /* which attachment says so? */
+    assert_int_equal(conn->up.count, 1);
 }
 
 static void test_not_mine_is_tried_again(void **state)
@@ -498,6 +561,7 @@ static void test_clean_end_keeps_what_is_not_handled(void **state)
     move_to(1);
     got(1, "SYNC sid=s from=romeo@example.org/r\nSTANZA sid=s n=1 again\nCLOSED sid=s "
            "from=romeo@example.org/r\n");
+    router_says(1, (struct wire_frame){.kind = WIRE_SYNCED, .token = conn->up.tries}, conn);
     handled(1, conn, 1);
     assert_true(uplink_is_done(conn));
 }
@@ -612,6 +676,9 @@ int main(void)
         T(test_new_owner_gets_sync_and_everything_again),
         T(test_no_owner_holds_and_loses_nothing),
         T(test_open_is_asked_again),
+        T(test_late_answer_means_nothing),
+        T(test_answer_to_nobody),
+        T(test_late_handled_means_nothing),
         T(test_not_mine_is_tried_again),
         T(test_full_link_holds),
         T(test_unknown_session_is_told),

@@ -311,6 +311,78 @@ static void test_old_question(void **state)
     rig_stop();
 }
 
+/* A message of 2 to juliet's session, who does not acknowledge it. */
+static void say_unacknowledged(const char *body)
+{
+    char text[128];
+    snprintf(text, sizeof text, "<message xmlns='jabber:client' to='juliet@a/r'><body>%s</body></message>",
+             body);
+    rig_stanza("c2s", 2, text, span_of(rig.full[2]), 0);
+    for (int i = 0; i < 6; i++) {
+        core_turn(rig.core, rig.now_ms);
+        store_mem_run(rig.world, SIZE_MAX);
+    }
+    buf_clear(&rig.dones);
+}
+
+/* The same connection has asked again since, and was answered: taking the earlier question behind it would
+ * take the session back to numbers that its client has gone on from. */
+static void test_question_behind_a_later_one(void **state)
+{
+    (void)state;
+    rig_start(people);
+    open_with_sm(1, "juliet@a");
+    rig_open(2, "romeo@a", "r");
+    struct wire_frame f = {.kind = WIRE_RESUME,
+                           .slot = 1,
+                           .sid = 4,
+                           .from = SPAN("juliet@a"),
+                           .name = SPAN("0000000000000001"),
+                           .token = 60};
+    rig_frame("c2s", &f);
+    rig_run();
+    say_unacknowledged("once");
+    rig_skip(1);
+    f.token = 57;
+    f.flags = WIRE_AGAIN;
+    rig_frame("c2s", &f);
+    rig_run();
+    rig_silent(1);
+    assert_int_equal(session_find(rig.core, 1)->attached, 60);
+    rig_crash(); /* the record knows it, too */
+    rig_frame("c2s", &f);
+    rig_run();
+    rig_silent(1);
+    assert_int_equal(session_find(rig.core, 1)->state, SESSION_UNSYNCED);
+    f.token = 61;
+    rig_frame("c2s", &f);
+    rig_run();
+    assert_int_equal(session_find(rig.core, 1)->state, SESSION_LIVE);
+    assert_non_null(memmem(rig.box[1].p, rig.box[1].n, "once", 4));
+    rig_stop();
+}
+
+/* OPENED met a later asking of the same question, and what was delivered behind it met nobody. */
+static void test_open_asked_twice_begins_anew(void **state)
+{
+    (void)state;
+    rig_start(people);
+    rig_open(2, "romeo@a", "r");
+    struct wire_frame f = {
+        .kind = WIRE_OPEN, .slot = 1, .sid = 1, .from = SPAN("juliet@a"), .name = SPAN("r"), .token = 6};
+    rig_frame("c2s", &f);
+    rig_run();
+    say_unacknowledged("once");
+    rig_want(1, "<message*once*");
+    f.token = 8;
+    f.flags = WIRE_AGAIN;
+    rig_frame("c2s", &f);
+    rig_run();
+    rig_want(1, "<message*once*");
+    assert_int_equal(session_find(rig.core, 1)->out_sent, 1);
+    rig_stop();
+}
+
 /* OPEN asked again after its session was given up: marks of that one are not the new one's. */
 static void test_marks_of_an_earlier_session(void **state)
 {
@@ -412,6 +484,8 @@ int main(void)
         cmocka_unit_test(test_sync_of_a_former_connection),
         cmocka_unit_test(test_words_of_a_former_connection),
         cmocka_unit_test(test_old_question),
+        cmocka_unit_test(test_question_behind_a_later_one),
+        cmocka_unit_test(test_open_asked_twice_begins_anew),
         cmocka_unit_test(test_marks_of_an_earlier_session),
         cmocka_unit_test(test_lost_while_being_loaded),
         cmocka_unit_test(test_oldest_detached_makes_room),
