@@ -479,6 +479,9 @@ void deliver_reassign(struct user *u)
 {
     struct session *best = NULL;
     bool orphan = false;
+    u->reassign = u->restoring;
+    if (u->restoring)
+        return; /* whose an entry is stands in marks that have not been read */
     LIST_EACH (it, &u->entries) {
         struct entry *e = LIST_ENTRY(it, struct entry, node);
         for (unsigned i = 0; i < e->want_count; i++)
@@ -621,6 +624,8 @@ static void restore_done(void *ctx, enum store_result result, const struct store
         drop_vanished(u);
         LIST_EACH (it, &u->entries)
             mailbox_settle(LIST_ENTRY(it, struct entry, node));
+        if (u->reassign)
+            deliver_reassign(u);
         session_restore_check(u);
     }
     user_unblock(u);

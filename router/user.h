@@ -25,6 +25,7 @@ struct user {
     bool claim_wanted;   /* the store was away when the claim was sent */
     bool restore_wanted; /* the store was away when the mailbox was to be read */
     bool restoring; /* the mailbox has not been read to its end: some marks are known to the store only */
+    bool reassign;  /* a session has ended meanwhile: deliver_reassign when it has */
     bool entered;   /* in `present` of its slot: has sessions, or had some since it was loaded */
     unsigned blocks;
     unsigned holds;       /* who needs it to stay in memory: tasks, commits, reads */

@@ -439,6 +439,49 @@ static void test_lost_while_being_loaded(void **state)
     rig_stop();
 }
 
+/* A session ends while its user's mailbox is being read. What only its record names so far is no orphan: the
+ * marks may say that another session has it. */
+static void test_closed_while_being_loaded(void **state)
+{
+    (void)state;
+    rig_start(people);
+    open_with_sm(1, "juliet@a");
+    rig_open(2, "romeo@a", "r");
+    rig_open(3, "juliet@a", "s");
+    rig_says(3, "<presence xmlns='jabber:client'/>");
+    rig_skip(1);
+    rig_stanza("c2s", 2,
+               "<message xmlns='jabber:client' to='juliet@a' type='chat'><body>once</body></message>",
+               span_of(rig.full[2]), 0);
+    for (int i = 0; i < 6; i++) {
+        core_turn(rig.core, rig.now_ms);
+        store_mem_run(rig.world, SIZE_MAX);
+    }
+    buf_clear(&rig.dones); /* both have it, and neither says so */
+    rig_want(1, "<message*once*");
+    struct session *s = session_find(rig.core, 1);
+    unsigned h = (unsigned)(s->out_sent - s->sm_out_base);
+    rig_stanza("c2s", 3, "<presence xmlns='jabber:client' to='romeo@a'/>", span_of(rig.full[3]), 0);
+    for (int i = 0; i < 6; i++) { /* its record is newer than the message, the first one's is not */
+        core_turn(rig.core, rig.now_ms);
+        store_mem_run(rig.world, SIZE_MAX);
+    }
+    buf_clear(&rig.dones);
+    rig_crash();
+    rig_skip(1);
+    assert_non_null(user_get(rig.core, SPAN("juliet@a")));
+    store_mem_run(rig.world, 1); /* claimed; the mailbox has not been read */
+    assert_true(user_find(rig.core, SPAN("juliet@a"))->restoring);
+    core_node_gone(rig.core, "c2s", 1, rig.now_ms);
+    assert_null(session_find(rig.core, 3));
+    core_turn(rig.core, rig.now_ms);
+    store_mem_run(rig.world, SIZE_MAX);
+    resume(4, 1, h);
+    assert_int_equal(session_find(rig.core, 1)->state, SESSION_LIVE);
+    assert_null(memmem(rig.box[1].p, rig.box[1].n, "once", 4));
+    rig_stop();
+}
+
 /* With no room for another session the one ends that has waited longest for its client; its client is told
  * how much was handled. Without one that waits there is no room. */
 static void test_oldest_detached_makes_room(void **state)
@@ -488,6 +531,7 @@ int main(void)
         cmocka_unit_test(test_open_asked_twice_begins_anew),
         cmocka_unit_test(test_marks_of_an_earlier_session),
         cmocka_unit_test(test_lost_while_being_loaded),
+        cmocka_unit_test(test_closed_while_being_loaded),
         cmocka_unit_test(test_oldest_detached_makes_room),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
