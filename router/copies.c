@@ -41,25 +41,13 @@ static void copying_free(struct copying *c)
     free(c);
 }
 
-/* The store has no room: as if the copy had never been made. */
-static void take_back(struct copying *c)
-{
-    struct entry *e = mailbox_find(c->user, c->id);
-    stat_add(&left_out, 1);
-    if (e != NULL) {
-        LIST_EACH (it, &c->user->sessions)
-            session_give_back(LIST_ENTRY(it, struct session, of_user), e);
-        deliver_entry_free(e);
-    }
-    if (c->sid != 0)
-        mailbox_untake(c->user, c->sid, c->before);
-}
-
 static void copying_committed(void *ctx, enum store_result result)
 {
     struct copying *c = ctx;
-    if (result == STORE_FULL)
-        take_back(c);
+    if (result == STORE_FULL) {
+        stat_add(&left_out, 1);
+        mailbox_take_back(c->user, c->id, c->sid, c->before);
+    }
     for (unsigned i = 0; i < c->count && result == STORE_OK; i++)
         session_send_reserved(c->core, &c->to[i].reserved, rcbuf_span(c->raw), span_of(c->to[i].to), true);
     copying_free(c);
@@ -79,13 +67,6 @@ static void write_copy(struct user *u, const struct entry *e, struct span raw, c
     struct store_entry record = {
         .id = e->id, .raw = raw, .origin = buf_span(&text), .marks = buf_span(marks), .at_ms = at_ms};
     store_append(user_batch(u), &record);
-}
-
-static bool has_room(const struct user *u, size_t bytes)
-{
-    const struct conf *conf = u->core->conf;
-    return u->entry_count < (uint64_t)conf->mailbox_messages_max &&
-           u->entry_bytes + bytes <= (uint64_t)conf->mailbox_bytes_max && !u->full && user_may_try(u->core);
 }
 
 /* Gives the copy its places in the sessions' rows, or has them want it; the marks say so to a successor. */
@@ -112,7 +93,7 @@ void copies_add(struct user *u, struct span raw, struct session *const *to, unsi
 {
     if (origin != NULL && (origin->sid == 0 || mailbox_taken(u, origin->sid, origin->n)))
         return;
-    if (!has_room(u, raw.n)) {
+    if (mailbox_is_full(u, raw.n) || u->full || !user_may_try(u->core)) {
         stat_add(&left_out, 1);
         return;
     }

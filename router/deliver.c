@@ -251,14 +251,7 @@ static void transmit_all(struct delivery *d)
  * client's stanza stays unacknowledged; to whom nobody waits for, an error. */
 static void take_back(struct delivery *d)
 {
-    struct entry *e = mailbox_find(d->user, d->id);
-    if (e != NULL) {
-        LIST_EACH (it, &d->user->sessions)
-            session_give_back(LIST_ENTRY(it, struct session, of_user), e);
-        deliver_entry_free(e);
-    }
-    if (d->sid != 0)
-        mailbox_untake(d->user, d->sid, d->before);
+    mailbox_take_back(d->user, d->id, d->sid, d->before);
     stat_add(&store_refused, 1);
     if (d->token == 0)
         answer(d, STANZA_E_RESOURCE_CONSTRAINT, "the server's store is full");
@@ -440,15 +433,6 @@ static bool comes_too_late(const struct task *t)
            t->origin.sid != 0 && mailbox_taken_after(t->user, t->origin.sid, t->origin.n);
 }
 
-/* The quotas hold whoever is there: a session that is lost, or never acknowledges, keeps its messages in the
- * mailbox, too. */
-static bool is_full(const struct task *t)
-{
-    const struct user *u = t->user;
-    return u->entry_count >= (uint64_t)t->core->conf->mailbox_messages_max ||
-           u->entry_bytes + t->stanza.raw.n > (uint64_t)t->core->conf->mailbox_bytes_max;
-}
-
 static enum verdict take_message(struct task *t, const struct targets *targets)
 {
     t->core->deliveries++;
@@ -463,7 +447,7 @@ static enum verdict take_message(struct task *t, const struct targets *targets)
         t->token = 0;
         return DONE;
     }
-    if (is_full(t)) {
+    if (mailbox_is_full(t->user, t->stanza.raw.n)) {
         stat_add(&mailbox_full, 1);
         return task_refuse(t, STANZA_E_SERVICE_UNAVAILABLE, "the recipient's mailbox is full");
     }

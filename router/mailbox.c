@@ -175,6 +175,24 @@ struct entry *mailbox_append(struct user *u, bool store)
     return e;
 }
 
+bool mailbox_is_full(const struct user *u, size_t bytes)
+{
+    return u->entry_count >= (uint64_t)u->core->conf->mailbox_messages_max ||
+           u->entry_bytes + bytes > (uint64_t)u->core->conf->mailbox_bytes_max;
+}
+
+void mailbox_take_back(struct user *u, struct store_id id, uint64_t sid, struct taken before)
+{
+    struct entry *e = mailbox_find(u, id);
+    if (e != NULL) {
+        LIST_EACH (it, &u->sessions)
+            session_give_back(LIST_ENTRY(it, struct session, of_user), e);
+        deliver_entry_free(e);
+    }
+    if (sid != 0)
+        mailbox_untake(u, sid, before);
+}
+
 void mailbox_size(struct entry *e, size_t bytes)
 {
     e->user->entry_bytes += bytes - e->bytes;

@@ -33,6 +33,14 @@ void mailbox_taken_free(struct idmap *taken);
 /* A new entry with the next id. The caller writes it to the batch when store is true. */
 struct entry *mailbox_append(struct user *u, bool store);
 
+/* True when a message of so many bytes is over the account's quota (mailbox.messages_max, mailbox.bytes_max),
+ * whoever is there: a session that is lost, or never acknowledges, keeps its messages in the mailbox, too. */
+bool mailbox_is_full(const struct user *u, size_t bytes);
+
+/* The store has refused an entry: as if it had never come. Its places in the sessions' rows are given back,
+ * and what was taken of session sid (0 = none) is what it was `before`. */
+void mailbox_take_back(struct user *u, struct store_id id, uint64_t sid, struct taken before);
+
 /* Says how long the entry's stanza is, for the quota. */
 void mailbox_size(struct entry *e, size_t bytes);
 

@@ -295,6 +295,14 @@ RIG void rig_open(uint64_t sid, const char *account, const char *resource)
     assert_true(rig.full[sid][0] != '\0');
 }
 
+/* The client's stream is lost. */
+RIG void rig_lose(uint64_t sid)
+{
+    struct wire_frame f = {.kind = WIRE_CLOSED, .slot = 1, .sid = sid, .num = WIRE_CLOSE_LOST};
+    rig_frame("c2s", &f);
+    rig_run();
+}
+
 RIG void rig_close(uint64_t sid)
 {
     struct wire_frame f = {.kind = WIRE_CLOSED, .slot = 1, .sid = sid, .num = WIRE_CLOSE_CLEAN};
@@ -333,6 +341,19 @@ RIG void rig_says(uint64_t sid, const char *xml)
 {
     rig_stanza("c2s", sid, xml, span_of(rig.full[sid]), 0);
     rig_run();
+}
+
+/* Logs in and becomes available, with stream management or without; what the session has got till then is
+ * forgotten. */
+RIG void rig_log_in(uint64_t sid, const char *account, const char *resource, bool sm)
+{
+    rig_open(sid, account, resource);
+    struct wire_frame f = {.kind = WIRE_ENABLE, .slot = 1, .sid = sid, .num = 100};
+    if (sm)
+        rig_frame("c2s", &f);
+    rig_run();
+    rig_says(sid, "<presence xmlns='jabber:client'/>");
+    buf_clear(&rig.box[sid]);
 }
 
 /* Another server says something (with a from). */

@@ -26,24 +26,6 @@ static void set(const char *assignment)
     assert_true(conf_set(rig.conf, assignment, &errors));
 }
 
-static void log_in(uint64_t sid, const char *account, const char *resource, bool sm)
-{
-    rig_open(sid, account, resource);
-    struct wire_frame f = {.kind = WIRE_ENABLE, .slot = 1, .sid = sid, .num = 100};
-    if (sm)
-        rig_frame("c2s", &f);
-    rig_run();
-    rig_says(sid, "<presence xmlns='jabber:client'/>");
-    rig_skip(sid);
-}
-
-static void lose(uint64_t sid)
-{
-    struct wire_frame f = {.kind = WIRE_CLOSED, .slot = 1, .sid = sid, .num = WIRE_CLOSE_LOST};
-    rig_frame("c2s", &f);
-    rig_run();
-}
-
 static void flow(uint64_t sid, bool hold)
 {
     struct wire_frame f = {.kind = WIRE_FLOW, .slot = 1, .sid = sid, .num = hold};
@@ -68,8 +50,8 @@ static void test_detached_session(void **state)
 {
     (void)state;
     set("limits.session_bytes=65536");
-    log_in(1, "juliet@a", "r", true);
-    lose(1);
+    rig_log_in(1, "juliet@a", "r", true);
+    rig_lose(1);
     struct session *s = session_find(rig.core, 1);
     remote("<presence xmlns='jabber:client' from='x@b/y' to='juliet@a/r'><status>", "</status></presence>",
            8000, 50);
@@ -90,8 +72,8 @@ static void test_account(void **state)
     for (uint64_t sid = 1; sid <= 4; sid++) {
         char resource[8];
         snprintf(resource, sizeof resource, "r%u", (unsigned)sid);
-        log_in(sid, "juliet@a", resource, true);
-        lose(sid);
+        rig_log_in(sid, "juliet@a", resource, true);
+        rig_lose(sid);
     }
     for (unsigned i = 1; i <= 4; i++) {
         char start[200];
@@ -107,8 +89,8 @@ static void test_slow_reader(void **state)
 {
     (void)state;
     set("limits.session_bytes=65536");
-    log_in(1, "juliet@a", "r", false);
-    log_in(2, "romeo@a", "r", false);
+    rig_log_in(1, "juliet@a", "r", false);
+    rig_log_in(2, "romeo@a", "r", false);
     rig_skip(1);
     flow(1, true);
     remote("<message xmlns='jabber:client' type='headline' from='x@b/y' to='juliet@a/r'><body>",
@@ -134,7 +116,7 @@ static void test_answers_in_a_second(void **state)
 {
     (void)state;
     set("limits.session_bytes=65536");
-    log_in(1, "juliet@a", "r", false);
+    rig_log_in(1, "juliet@a", "r", false);
     struct buf card = {0};
     buf_add_str(&card, "<iq xmlns='jabber:client' type='set' id='v'><vCard xmlns='vcard-temp'><DESC>");
     for (int i = 0; i < 40000; i++)
@@ -160,8 +142,8 @@ static void test_quota_with_somebody_there(void **state)
     (void)state;
     set("mailbox.messages_max=20");
     set("mailbox.bytes_max=65536");
-    log_in(1, "juliet@a", "r", true);
-    lose(1);
+    rig_log_in(1, "juliet@a", "r", true);
+    rig_lose(1);
     struct user *u = session_find(rig.core, 1)->user;
     remote("<message xmlns='jabber:client' type='chat' from='x@b/y' to='juliet@a'><body>",
            "</body></message>", 10, 30);
@@ -177,8 +159,8 @@ static void test_quota_with_somebody_there(void **state)
 static void test_quota_after_a_crash(void **state)
 {
     (void)state;
-    log_in(1, "juliet@a", "r", true);
-    lose(1);
+    rig_log_in(1, "juliet@a", "r", true);
+    rig_lose(1);
     remote("<message xmlns='jabber:client' type='chat' from='x@b/y' to='juliet@a'><body>",
            "</body></message>", 1000, 3);
     uint64_t bytes = session_find(rig.core, 1)->user->entry_bytes;
@@ -197,11 +179,11 @@ static void test_memory_durability_does_not_spin(void **state)
 {
     (void)state;
     set("delivery.durability=memory");
-    log_in(1, "juliet@a", "r", true);
+    rig_log_in(1, "juliet@a", "r", true);
     remote("<message xmlns='jabber:client' type='chat' from='x@b/y' to='juliet@a'><body>",
            "</body></message>", 10, 1);
     rig_skip(1);
-    log_in(2, "juliet@a", "other", true);
+    rig_log_in(2, "juliet@a", "other", true);
     for (int i = 0; i < 5; i++)
         rig_run();
     assert_false(session_find(rig.core, 2)->reading);

@@ -20,17 +20,6 @@ static int teardown(void **state)
     return 0;
 }
 
-static void log_in(uint64_t sid, const char *account, const char *resource, bool sm)
-{
-    rig_open(sid, account, resource);
-    struct wire_frame f = {.kind = WIRE_ENABLE, .slot = 1, .sid = sid, .num = 100};
-    if (sm)
-        rig_frame("c2s", &f);
-    rig_run();
-    rig_says(sid, "<presence xmlns='jabber:client'/>");
-    rig_skip(sid);
-}
-
 static void with_carbons(uint64_t sid)
 {
     rig_says(sid, "<iq xmlns='jabber:client' type='set' id='e'><enable xmlns='urn:xmpp:carbons:2'/></iq>");
@@ -46,22 +35,20 @@ static unsigned entries(const char *bare)
 static void test_nobody_elses(void **state)
 {
     (void)state;
-    log_in(1, "juliet@a", "r", true);
-    log_in(2, "juliet@a", "other", true);
+    rig_log_in(1, "juliet@a", "r", true);
+    rig_log_in(2, "juliet@a", "other", true);
     with_carbons(2);
     rig_skip(1);
     rig_says(1, "<message xmlns='jabber:client' to='romeo@a' type='chat'><body>hello</body></message>");
     rig_want(2, "<message*from='juliet@a'*<sent xmlns='urn:xmpp:carbons:2'>*hello*");
     assert_int_equal(entries("juliet@a"), 0); /* that session has had it */
-    struct wire_frame lost = {.kind = WIRE_CLOSED, .slot = 1, .sid = 2, .num = WIRE_CLOSE_LOST};
-    rig_frame("c2s", &lost);
-    rig_run();
+    rig_lose(2);
     rig_says(1, "<message xmlns='jabber:client' to='romeo@a' type='chat'><body>again</body></message>");
     assert_int_equal(entries("juliet@a"), 1); /* waits for the session to be resumed */
     session_close(session_find(rig.core, 2));
     rig_run();
     assert_int_equal(entries("juliet@a"), 0); /* it was for that session alone */
-    log_in(3, "juliet@a", "third", true);
+    rig_log_in(3, "juliet@a", "third", true);
     rig_silent(3);
 }
 
@@ -70,8 +57,8 @@ static void test_nobody_elses(void **state)
 static void test_repeated_stanza(void **state)
 {
     (void)state;
-    log_in(1, "juliet@a", "r", true);
-    log_in(2, "juliet@a", "other", true);
+    rig_log_in(1, "juliet@a", "r", true);
+    rig_log_in(2, "juliet@a", "other", true);
     with_carbons(2);
     rig_skip(1);
     rig_says(1, "<message xmlns='jabber:client' to='romeo@a' type='chat'><body>hello</body></message>");

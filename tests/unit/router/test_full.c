@@ -9,17 +9,6 @@
 
 static const char *const people[] = {"juliet@a", "romeo@a", NULL};
 
-static void log_in(uint64_t sid, const char *account, bool sm)
-{
-    rig_open(sid, account, "r");
-    struct wire_frame f = {.kind = WIRE_ENABLE, .slot = 1, .sid = sid, .num = 100};
-    if (sm)
-        rig_frame("c2s", &f);
-    rig_run();
-    rig_says(sid, "<presence xmlns='jabber:client'/>");
-    rig_skip(sid);
-}
-
 static int setup(void **state)
 {
     (void)state;
@@ -44,7 +33,7 @@ static void wait_ms(uint64_t ms)
 static void test_no_trace(void **state)
 {
     (void)state;
-    log_in(1, "juliet@a", true);
+    rig_log_in(1, "juliet@a", "r", true);
     struct session *s = session_find(rig.core, 1);
     uint64_t sent = s->out_sent;
     store_mem_set_full(rig.world, true);
@@ -73,7 +62,7 @@ static void test_no_trace(void **state)
 static void test_waits(void **state)
 {
     (void)state;
-    log_in(1, "romeo@a", true);
+    rig_log_in(1, "romeo@a", "r", true);
     store_mem_set_full(rig.world, true);
     rig_says(1, SAY("one"));
     rig_says(1, SAY("two"));
@@ -84,7 +73,7 @@ static void test_waits(void **state)
     rig_silent(1);
     assert_int_equal(rig.handled[1], rig.next_n[1]);
     assert_int_equal(store_mem_mailbox_count(rig.world, SPAN("juliet@a")), 2);
-    log_in(2, "juliet@a", false);
+    rig_log_in(2, "juliet@a", "r", false);
     assert_int_equal(rig.killed[2], 0);
 }
 
@@ -92,7 +81,7 @@ static void test_waits(void **state)
 static void test_answers(void **state)
 {
     (void)state;
-    log_in(1, "romeo@a", true);
+    rig_log_in(1, "romeo@a", "r", true);
     store_mem_set_full(rig.world, true);
     rig_says(1, SAY("one"));
     wait_ms(200);
@@ -154,7 +143,7 @@ static void test_stream_keeps_order(void **state)
 {
     char body[32];
     (void)state;
-    log_in(1, "juliet@a", true);
+    rig_log_in(1, "juliet@a", "r", true);
     store_mem_set_full(rig.world, true);
     leg_says(1, "first", WIRE_ORDERED);
     rig_run();

@@ -17,23 +17,6 @@ static void resume(uint64_t fresh, uint64_t sid, unsigned h)
     rig_run();
 }
 
-static void open_with_sm(uint64_t sid, const char *account)
-{
-    rig_open(sid, account, "r");
-    struct wire_frame f = {.kind = WIRE_ENABLE, .slot = 1, .sid = sid, .num = 100};
-    rig_frame("c2s", &f);
-    rig_run();
-    rig_says(sid, "<presence xmlns='jabber:client'/>");
-    rig_skip(sid);
-}
-
-static void lose(uint64_t sid)
-{
-    struct wire_frame f = {.kind = WIRE_CLOSED, .slot = 1, .sid = sid, .num = WIRE_CLOSE_LOST};
-    rig_frame("c2s", &f);
-    rig_run();
-}
-
 static const char *const people[] = {"juliet@a", "romeo@a", NULL};
 
 /* A message that comes while a session of a dead router waits for its client gets no number yet: the client
@@ -42,7 +25,7 @@ static void test_restored_session_gets_no_number(void **state)
 {
     (void)state;
     rig_start(people);
-    open_with_sm(1, "juliet@a");
+    rig_log_in(1, "juliet@a", "r", true);
     rig_open(2, "romeo@a", "r");
     for (int i = 0; i < 5; i++)
         rig_says(2,
@@ -66,7 +49,7 @@ static void test_lease_lost_with_stanzas_to_itself(void **state)
 {
     (void)state;
     rig_start(people);
-    open_with_sm(1, "juliet@a");
+    rig_log_in(1, "juliet@a", "r", true);
     rig_open(2, "romeo@a", "r");
     rig_stanza("c2s", 2, "<presence xmlns='jabber:client' to='juliet@a'/>", span_of(rig.full[2]), 0);
     core_lease(rig.core, false, rig.now_ms);
@@ -83,7 +66,7 @@ static void test_handled_is_durable(void **state)
 {
     (void)state;
     rig_start(people);
-    open_with_sm(1, "juliet@a");
+    rig_log_in(1, "juliet@a", "r", true);
     uint64_t before = rig.handled[1];
     rig_stanza("c2s", 1, "<message xmlns='jabber:client' to='romeo@a' type='chat'><body>x</body></message>",
                span_of(rig.full[1]), 0);
@@ -114,7 +97,7 @@ static void test_users_nobody_mentions_are_looked_after(void **state)
 {
     (void)state;
     rig_start(people);
-    open_with_sm(1, "juliet@a");
+    rig_log_in(1, "juliet@a", "r", true);
     rig_crash();
     rig.now_ms += 1000;
     rig_run();
@@ -134,13 +117,13 @@ static void test_index_is_left(void **state)
 {
     (void)state;
     rig_start(people);
-    open_with_sm(1, "juliet@a");
-    open_with_sm(2, "romeo@a");
+    rig_log_in(1, "juliet@a", "r", true);
+    rig_log_in(2, "romeo@a", "r", true);
     rig_close(1);
     rig_close(2);
     rig.now_ms += 60000;
     rig_run();
-    open_with_sm(3, "romeo@a");
+    rig_log_in(3, "romeo@a", "r", true);
     for (int i = 0; i < 100; i++) {
         rig.now_ms += 1000;
         rig_run();
@@ -161,7 +144,7 @@ static void test_index_is_left_by_the_deleted(void **state)
 {
     (void)state;
     rig_start(people);
-    open_with_sm(1, "juliet@a");
+    rig_log_in(1, "juliet@a", "r", true);
     user_find(rig.core, SPAN("juliet@a"))->exists = false;
     rig_close(1);
     assert_null(user_find(rig.core, SPAN("juliet@a")));
@@ -179,8 +162,8 @@ static void test_stream_that_was_thought_dead(void **state)
 {
     (void)state;
     rig_start(people);
-    open_with_sm(1, "juliet@a");
-    lose(1);
+    rig_log_in(1, "juliet@a", "r", true);
+    rig_lose(1);
     assert_int_equal(session_find(rig.core, 1)->state, SESSION_DETACHED);
     struct wire_frame f = {
         .kind = WIRE_SYNC, .slot = 1, .sid = 1, .from = SPAN("juliet@a/r"), .num = 1, .n = 1};
@@ -197,7 +180,7 @@ static void test_sync_of_a_stream_of_yesterday(void **state)
 {
     (void)state;
     rig_start(people);
-    open_with_sm(1, "juliet@a");
+    rig_log_in(1, "juliet@a", "r", true);
     struct session *s = session_find(rig.core, 1);
     snprintf(s->node, sizeof s->node, "c2s-other");
     session_save(s);
@@ -231,7 +214,7 @@ static void test_sync_of_a_former_connection(void **state)
 {
     (void)state;
     rig_start(people);
-    open_with_sm(1, "juliet@a");
+    rig_log_in(1, "juliet@a", "r", true);
     rig_open(2, "romeo@a", "r");
     resume(4, 1, 1);
     rig_skip(1);
@@ -255,7 +238,7 @@ static void test_words_of_a_former_connection(void **state)
 {
     (void)state;
     rig_start(people);
-    open_with_sm(1, "juliet@a");
+    rig_log_in(1, "juliet@a", "r", true);
     resume(4, 1, 0);
     struct session *s = session_find(rig.core, 1);
     uint64_t acked = s->out_acked;
@@ -288,7 +271,7 @@ static void test_old_question(void **state)
 {
     (void)state;
     rig_start(people);
-    open_with_sm(1, "juliet@a");
+    rig_log_in(1, "juliet@a", "r", true);
     resume(4, 1, 0);
     rig.now_ms += 5000;
     struct wire_frame f = {.kind = WIRE_RESUME,
@@ -331,7 +314,7 @@ static void test_question_behind_a_later_one(void **state)
 {
     (void)state;
     rig_start(people);
-    open_with_sm(1, "juliet@a");
+    rig_log_in(1, "juliet@a", "r", true);
     rig_open(2, "romeo@a", "r");
     struct wire_frame f = {.kind = WIRE_RESUME,
                            .slot = 1,
@@ -394,7 +377,7 @@ static void test_marks_of_an_earlier_session(void **state)
     s->held = true; /* the message waits for it: mark 0 */
     rig_says(2, "<message xmlns='jabber:client' to='juliet@a/r' type='chat'><body>kept</body></message>");
     rig_silent(1);
-    lose(1);
+    rig_lose(1);
     assert_null(session_find(rig.core, 1));
     rig_open(1, "juliet@a", "r");
     rig_crash();
@@ -411,7 +394,7 @@ static void test_lost_while_being_loaded(void **state)
 {
     (void)state;
     rig_start(people);
-    open_with_sm(1, "juliet@a");
+    rig_log_in(1, "juliet@a", "r", true);
     rig_open(2, "romeo@a", "r");
     rig_stanza("c2s", 2,
                "<message xmlns='jabber:client' to='juliet@a/r' type='chat'><body>once</body></message>",
@@ -445,7 +428,7 @@ static void test_closed_while_being_loaded(void **state)
 {
     (void)state;
     rig_start(people);
-    open_with_sm(1, "juliet@a");
+    rig_log_in(1, "juliet@a", "r", true);
     rig_open(2, "romeo@a", "r");
     rig_open(3, "juliet@a", "s");
     rig_says(3, "<presence xmlns='jabber:client'/>");
@@ -496,9 +479,9 @@ static void test_oldest_detached_makes_room(void **state)
         rig_frame("c2s", &enable);
         rig_run();
     }
-    lose(2);
+    rig_lose(2);
     rig.now_ms += 1000;
-    lose(1);
+    rig_lose(1);
     rig_open(4, "juliet@a", "x");
     assert_null(session_find(rig.core, 2));
     assert_non_null(session_find(rig.core, 1));
